@@ -1,0 +1,298 @@
+"""What can be configured: `toolswarm.toml`, then the environment (`TOOLSWARM_SECTION__KEY`), checked once, at the start.
+
+The names that deployments use for secrets work too: `MCP_API_KEY`, `GITHUB_TOKEN`, and each as `NAME_FILE` (a Docker
+secret). With no configuration at all everything runs. Only `__main__.py` files and `celeryconfig.py` call `load`.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from toolswarm.errors import ConfigurationError
+
+PREFIX = "TOOLSWARM_"
+FILE_NAME = "toolswarm.toml"
+
+
+class Secret:
+    """A value that no log, traceback or page can show; only `reveal()` gives it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the one place that sends or compares it."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(…)" if self._value else "Secret()"
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Store(_Section):
+    """The two Redis servers and the ledger's times."""
+
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    """Broker and ledger in one (AOF on, noeviction); `unix:///path/to.sock?db=0` works too."""
+    cache_url: str = "redis://127.0.0.1:6380/0"
+    """Remembered results (no persistence, allkeys-lfu); never the same server."""
+    lease_s: float = 3.0
+    """How long a worker may be silent before its call is given to another: at least 10 broker round trips."""
+    retention_s: int = 3600
+    """How long the result of an ended call can be read."""
+    call_deadline_s: float = 300.0
+    """The deadline of a call that names none."""
+    max_attempts: int = 3
+    """Starts of one call before it is taken for poison."""
+    visibility_timeout_s: float = 5.0
+    """How long a task may lie unacknowledged with a worker that no longer extends it."""
+    connections: int = 16
+    """Size of each process's connection pool."""
+
+
+class Gateway(_Section):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    api_key: Secret = Secret("")
+    """The bearer key of callers (`MCP_API_KEY`); `up` makes one when none is set."""
+    max_body_bytes: int = 1_048_576
+    max_wait_s: float = 60.0
+    """The longest that one request waits for a result; callers ask again."""
+    max_batch: int = 1000
+    """Calls in one POST /v1/calls:batch."""
+    broker_timeout_s: float = 2.0
+    """After this a silent broker is answered with 503."""
+
+
+class Signing(_Section):
+    """Ed25519 keys (PEM files): whoever submits signs, workers hold only the public key."""
+
+    private_key_file: str = ""
+    public_key_file: str = ""
+
+
+class PoolSettings(_Section):
+    """The worker pool of one tool."""
+
+    kind: Literal["asyncio", "threads", "prefork", "solo"] = "asyncio"
+    concurrency: int = 16
+    """Slots: calls that one worker process runs at once."""
+    processes: int = 1
+    """Worker processes that `up` starts."""
+
+
+class RoutingRule(_Section):
+    """A rule of the operator, tried before the built-in ones: the first that matches decides."""
+
+    name: str
+    tool: str
+    operation: str = "*"
+    """A name or pattern (`read_*`), without the tool."""
+    path: tuple[str, ...] = ()
+    """Patterns for the call's path, e.g. `deploy/**`; any of them."""
+    host: str | None = None
+    repo: str | None = None
+    """A pattern for the context's repository."""
+
+
+class Routing(_Section):
+    """How calls that leave out the tool find it."""
+
+    default_tool: str = "desktop"
+    rules: tuple[RoutingRule, ...] = ()
+    fallbacks: dict[str, tuple[str, ...]] = msgspec.field(
+        default_factory=lambda: {"droplet": ("desktop",)}
+    )
+    """Tool -> tools to try next, for `read` and `idempotent` operations that failed before their effect."""
+
+
+class Desktop(_Section):
+    """Local files and processes."""
+
+    workspaces: str = ".toolswarm/workspaces"
+    """Each tenant without a root of its own gets a folder of its name here."""
+    roots: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    """Tenant -> the folder its paths are relative to."""
+    max_output_bytes: int = 1_048_576
+    """The most that one command may return of each of its outputs."""
+
+
+class Github(_Section):
+    """GitHub, or anything that speaks its REST API."""
+
+    base_url: str = "https://api.github.com"
+    token: Secret = Secret("")
+    """`GITHUB_TOKEN`."""
+    default_owner: str = ""
+    """Taken when a repository is named without its owner."""
+    timeout_s: float = 15.0
+
+
+class DropletHost(_Section):
+    """One remote host; its key is pinned, never learned on the way."""
+
+    address: str
+    user: str
+    port: int = 22
+    key_file: str = ""
+    """Private key (OpenSSH format)."""
+    host_key: str = ""
+    """`ssh-ed25519 AAAA…`, as in known_hosts without the name."""
+    known_hosts_file: str = ""
+
+
+class Droplet(_Section):
+    """Remote hosts over SSH."""
+
+    hosts: dict[str, DropletHost] = msgspec.field(default_factory=dict[str, DropletHost])
+    default_host: str = ""
+    """Taken when a call names none; with a single host that one is."""
+    connect_timeout_s: float = 5.0
+
+
+class Local(_Section):
+    """`up` on one machine."""
+
+    state: str = ".toolswarm"
+    """Folder of keys, logs and the broker's append-only file."""
+    redis: Literal["auto", "bundled", "system"] = "auto"
+    """`auto`: the bundled Valkey, else one on PATH; `system`: only PATH. Set store.broker_url to use your own."""
+    flower_port: int = 5555
+    flower: bool = True
+    drain_s: float = 30.0
+    """How long `down` and Ctrl-C let running calls finish."""
+
+
+class Configuration(_Section):
+    """All sections; a process reads it once."""
+
+    store: Store = Store()
+    gateway: Gateway = Gateway()
+    signing: Signing = Signing()
+    routing: Routing = Routing()
+    workers: dict[str, PoolSettings] = msgspec.field(default_factory=dict[str, PoolSettings])
+    """Tool -> its pool."""
+    desktop: Desktop = Desktop()
+    github: Github = Github()
+    droplet: Droplet = Droplet()
+    local: Local = Local()
+
+    def pool(self, tool: str) -> PoolSettings:
+        """The settings of one tool's pool."""
+        return self.workers.get(tool, PoolSettings())
+
+
+_DEPLOYMENT_NAMES = {
+    "MCP_API_KEY": ("gateway", "api_key"),
+    "GITHUB_TOKEN": ("github", "token"),
+}
+
+
+def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
+    """Read the file, put the environment over it, and check everything.
+
+    `file` defaults to `TOOLSWARM_CONFIG`, else `toolswarm.toml` in the working folder if there is one.
+
+    Raises:
+        ConfigurationError: naming the setting (never its value), and the nearest known name.
+    """
+    settings = _read_file(_choose_file(environ, file))
+    for path, value, origin in _from_environ(environ):
+        _place(settings, path, value, origin)
+    _refuse_unknown(settings, Configuration, "")
+    try:
+        return msgspec.convert(settings, Configuration, strict=False, dec_hook=_decode_secret)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"configuration: {error}") from error
+
+
+def _choose_file(environ: Mapping[str, str], file: Path | None) -> Path | None:
+    if file is None and environ.get(PREFIX + "CONFIG"):
+        file = Path(environ[PREFIX + "CONFIG"])
+    if file is not None:
+        if not file.is_file():
+            raise ConfigurationError(f"configuration: there is no file {file}", file=str(file))
+        return file
+    here = Path(FILE_NAME)
+    return here if here.is_file() else None
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file}: not valid TOML: {error}", file=str(file)) from error
+
+
+def _from_environ(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    for name, value in sorted(environ.items()):
+        if name.startswith(PREFIX) and "__" in name:
+            yield tuple(name.removeprefix(PREFIX).lower().split("__")), value, name
+    for name, path in _DEPLOYMENT_NAMES.items():
+        file = environ.get(f"{name}_FILE")
+        if file:
+            try:
+                yield path, Path(file).read_text(encoding="utf-8").strip(), f"{name}_FILE"
+            except OSError as error:
+                raise ConfigurationError(f"{name}_FILE: cannot read {file}: {error.strerror}") from error
+        elif environ.get(name):
+            yield path, environ[name], name
+
+
+def _place(settings: dict[str, Any], path: tuple[str, ...], value: str, origin: str) -> None:
+    section = settings
+    for part in path[:-1]:
+        inner = section.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigurationError(f"{origin}: {part} is a value, not a section")
+        section = inner
+    parsed: Any = value
+    if value[:1] in ("[", "{"):
+        try:
+            parsed = msgspec.json.decode(value)
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(f"{origin}: not valid JSON") from error
+    section[path[-1]] = parsed
+
+
+def _refuse_unknown(settings: Mapping[str, Any], struct: type[msgspec.Struct], where: str) -> None:
+    hints = get_type_hints(struct)
+    for key, value in settings.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            advice = f"; did you mean {where}{near[0]}?" if near else f"; known: {', '.join(hints)}"
+            raise ConfigurationError(
+                f"configuration: unknown key {where}{key}{advice}", key=f"{where}{key}"
+            )
+        if not isinstance(value, dict):
+            continue
+        hint = hints[key]
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            _refuse_unknown(value, hint, f"{where}{key}.")
+        elif get_origin(hint) is dict:
+            inner = get_args(hint)[1]
+            if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                for name, entry in value.items():
+                    if isinstance(entry, dict):
+                        _refuse_unknown(entry, inner, f"{where}{key}.{name}.")
+
+
+def _decode_secret(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError(kind)
