@@ -1,0 +1,1 @@
+"""The schedule: what must be done every so often, by one leader."""

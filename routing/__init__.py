@@ -1,0 +1,1 @@
+"""From a request to its operation, tool and queue (pure rules that explain themselves), and the one producer."""

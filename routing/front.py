@@ -1,11 +1,44 @@
-"""What every way in shares: authenticate elsewhere, then submit, wait, cancel and ask here. (Being written.)"""
+"""What every way in shares, after authentication: submit, wait, cancel, ask. `submit` is the only producer of calls.
 
-from collections.abc import AsyncIterator, Sequence
+The gateway, the router pool and beat each hold one `Front`. A call is durable and its task enqueued before `submit`
+returns; an unavailable broker is said within `gateway.broker_timeout_s`.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
+from store import heartbeat, keys
+from store.catalogue import Catalogue
 from store.configuration import Configuration
-from toolswarm.errors import ToolswarmError
-from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from store.connection import Broker, unavailable
+from store.ledger import Acceptance, Ledger, Submission, not_found
+from store.waiter import Waiter
+from toolswarm.errors import InvalidRequest, ToolswarmError, UnknownOperation
+from toolswarm.ids import CallId, is_call_id, new_call_id
+from toolswarm.messages import (
+    CallEvent,
+    Operation,
+    ResultMeta,
+    Route,
+    SubmitBody,
+    SwarmStatus,
+    ToolCall,
+    ToolResult,
+    canonical,
+)
+
+from routing import task_message
+from routing.arguments import Validators
+from routing.classify import classify
+from routing.signing import Signer
+
+T = TypeVar("T")
+_CATALOGUE_RETRY_S = 0.25
+_MAX_DEADLINE_S = 86400.0
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -16,15 +49,40 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Front:
-    """The one producer of calls, for gateway, router pool and beat."""
+    """One process's way to submit calls and to learn what became of them."""
+
+    def __init__(self, configuration: Configuration, broker: Broker, signer: Signer) -> None:
+        store = configuration.store
+        self._configuration = configuration
+        self._broker = broker
+        self._signer = signer
+        self._catalogue = Catalogue(broker)
+        self._validators = Validators()
+        self._ledger = Ledger(
+            broker,
+            retention_s=store.retention_s,
+            call_deadline_s=store.call_deadline_s,
+            max_attempts=store.max_attempts,
+        )
+        self._waiter = Waiter(store.broker_url, self._ledger, new_call_id())
 
     @classmethod
     async def open(cls, configuration: Configuration) -> "Front":
-        """Make pools and start the waiter; does not need the broker to be up yet."""
-        raise NotImplementedError
+        """Read the signing key and start to listen; the broker need not be up yet.
+
+        Raises:
+            ConfigurationError: there is no signing key, or the broker's URL is wrong.
+        """
+        signer = Signer.from_file(configuration.signing.private_key_file)
+        broker = Broker(configuration.store.broker_url, timeout_s=configuration.gateway.broker_timeout_s)
+        front = cls(configuration, broker, signer)
+        await front._waiter.start()
+        return front
 
     async def close(self) -> None:
-        """Stop waiting and close connections; bears being called twice."""
+        """Stop listening and close the connections; bears being called twice."""
+        await self._waiter.stop()
+        await self._broker.close()
 
     async def ready(self) -> None:
         """Return when calls can be accepted.
@@ -32,45 +90,202 @@ class Front:
         Raises:
             BrokerUnavailable: the broker does not answer.
         """
+        await self._bounded(self._broker.command("PING"))
 
     async def submit(self, body: SubmitBody, caller: Caller) -> ToolResult:
-        """Validate, classify, accept and enqueue; returns the call's id and state (accepted, or later when joined).
+        """Validate, classify, sign, accept and enqueue; returns the call's id with its state.
+
+        A request that joins an earlier one (same idempotency key, same content) gets that call's id, and its result
+        when it has ended.
 
         Raises:
-            UnknownOperation, InvalidArguments, InvalidRequest, IdempotencyConflict, BrokerUnavailable.
+            UnknownOperation, InvalidArguments, InvalidRequest, IdempotencyConflict: nothing was accepted.
+            BrokerUnavailable: nobody answered in time; ask again with the same idempotency key.
         """
-        raise NotImplementedError
+        operation, route, arguments = await self._bounded(self._resolve(body))
+        call = ToolCall(
+            id=new_call_id(),
+            operation=route.operation,
+            arguments=arguments,
+            context=body.context,
+            tenant=caller.tenant,
+            principal=caller.principal,
+            priority=body.priority,
+            deadline=self._deadline(body),
+            idempotency_key=body.idempotency_key,
+            cache=body.cache,
+            traceparent=body.traceparent,
+        )
+        self._waiter.expect(call.id, call.tenant)
+        try:
+            acceptance = await self._bounded(self._ledger.accept(self._submission(call, operation, route.queue)))
+        except BaseException:
+            self._waiter.forget(call.id)
+            raise
+        if acceptance.id != call.id:
+            self._waiter.forget(call.id)
+        return acceptance.result or _pending(acceptance, route)
 
-    async def submit_many(
-        self, bodies: Sequence[SubmitBody], caller: Caller
-    ) -> list[ToolResult | ToolswarmError]:
+    async def submit_many(self, bodies: Sequence[SubmitBody], caller: Caller) -> list[ToolResult | ToolswarmError]:
         """Submit each for itself: one that is refused does not touch the others."""
-        raise NotImplementedError
+
+        async def one(body: SubmitBody) -> ToolResult | ToolswarmError:
+            try:
+                return await self.submit(body, caller)
+            except ToolswarmError as error:
+                return error
+
+        return list(await asyncio.gather(*(one(body) for body in bodies)))
 
     async def result(self, call_id: str, caller: Caller, wait_s: float) -> ToolResult:
         """The result, or after `wait_s` the state so far (not terminal).
 
         Raises:
             CallNotFound: no such call of this caller's tenant.
+            BrokerUnavailable: nobody answered in time.
         """
-        raise NotImplementedError
+        _check_id(call_id)
+        deadline = time.monotonic() + wait_s
+        if not self._waiter.expects(call_id, caller.tenant):
+            self._waiter.expect(call_id, caller.tenant)
+            try:
+                now, _ = await self._bounded(self._ledger.watch(call_id, caller.tenant, self._waiter.channel))
+            except BaseException:
+                self._waiter.forget(call_id)
+                raise
+            if now.status.terminal:
+                self._waiter.forget(call_id)
+                return now
+        found = await self._waiter.wait(call_id, max(0.0, deadline - time.monotonic()))
+        if found is not None:
+            return found
+        now, _ = await self._bounded(self._ledger.watch(call_id, caller.tenant, self._waiter.channel))
+        return now
 
     async def cancel(self, call_id: str, caller: Caller) -> ToolResult:
-        """Ask that the call stop; the state tells what came of it so far."""
-        raise NotImplementedError
+        """Ask that the call stop; the state says what came of it so far.
 
-    def events(self, call_id: str, caller: Caller) -> AsyncIterator[CallEvent]:
-        """The states of the call from now on, ending with the terminal one and its result."""
-        raise NotImplementedError
+        Raises:
+            CallNotFound: no such call of this caller's tenant.
+            BrokerUnavailable: nobody answered in time.
+        """
+        _check_id(call_id)
+        return await self._bounded(self._ledger.cancel(call_id, caller.tenant))
+
+    async def events(self, call_id: str, caller: Caller) -> AsyncIterator[CallEvent]:
+        """The state of the call now, then each further one, ending with the terminal one and its result.
+
+        Raises:
+            CallNotFound: no such call of this caller's tenant.
+            BrokerUnavailable: nobody answered in time.
+        """
+        _check_id(call_id)
+        self._waiter.expect(call_id, caller.tenant)
+        now, at = await self._bounded(self._ledger.watch(call_id, caller.tenant, self._waiter.channel))
+        ended = now.status.terminal
+        yield CallEvent(id=call_id, state=now.status, at=at, result=now if ended else None)
+        if ended:
+            self._waiter.forget(call_id)
+            return
+        self._waiter.expect(call_id, caller.tenant)  # it may have been let go of while the first event was read
+        async for event in self._waiter.events(call_id):
+            yield event
 
     async def route(self, body: SubmitBody, caller: Caller) -> Route:
-        """Where the call would go, and why; nothing is accepted."""
-        raise NotImplementedError
+        """Where the call would go, and why; nothing is accepted and the arguments are not judged."""
+        _, route = await self._bounded(self._classify(body))
+        return route
 
     async def operations(self) -> list[Operation]:
-        """The catalogue."""
-        raise NotImplementedError
+        """The catalogue, sorted by name."""
+        return list((await self._bounded(self._catalogue.operations())).values())
 
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
-        raise NotImplementedError
+        return await self._bounded(self._status())
+
+    # -- the steps of a submission ---------------------------------------------------------------------------
+
+    async def _classify(self, body: SubmitBody) -> tuple[Mapping[str, Operation], Route]:
+        catalogue = await self._catalogue.operations()
+        try:
+            return catalogue, classify(body, catalogue, self._configuration.routing)
+        except UnknownOperation:
+            # A worker may have published it a moment ago.
+            fresh = await self._catalogue.operations(at_most_s=_CATALOGUE_RETRY_S)
+            return fresh, classify(body, fresh, self._configuration.routing)
+
+    async def _resolve(self, body: SubmitBody) -> tuple[Operation, Route, dict[str, Any]]:
+        catalogue, route = await self._classify(body)
+        operation = catalogue[route.operation]
+        arguments = {**body.arguments, **route.filled} if route.filled else body.arguments
+        self._validators.check(operation, arguments)
+        return operation, route, arguments
+
+    def _submission(self, call: ToolCall, operation: Operation, queue: str) -> Submission:
+        deadline = call.deadline or time.time() + self._configuration.store.call_deadline_s
+        envelope = self._signer.sign(call, queue, deadline)
+        return Submission(
+            call=call,
+            tool=operation.tool,
+            queue=queue,
+            effect=operation.effect,
+            message=task_message.build(call, operation, queue, envelope),
+            request_hash=_request_hash(call),
+            wake=self._waiter.channel,
+        )
+
+    def _deadline(self, body: SubmitBody) -> float | None:
+        if body.deadline is None:
+            return None
+        ahead_s = body.deadline - time.time()
+        if not 0 < ahead_s <= _MAX_DEADLINE_S:
+            raise InvalidRequest(
+                f"deadline: must be Unix seconds in the next {_MAX_DEADLINE_S:.0f} s", field="deadline"
+            )
+        return body.deadline
+
+    async def _status(self) -> SwarmStatus:
+        at, workers, ended, catalogue = await asyncio.gather(
+            heartbeat.redis_time(self._broker),
+            heartbeat.workers(self._broker),
+            self._ledger.counts(),
+            self._catalogue.operations(),
+        )
+        queues = sorted({keys.tool_queue(operation.tool) for operation in catalogue.values()} | {keys.INTAKE_QUEUE})
+        lengths = await asyncio.gather(*(self._backlog(queue) for queue in queues))
+        return SwarmStatus(
+            at=at, workers=tuple(workers), backlog=dict(zip(queues, lengths, strict=True)), ended=ended
+        )
+
+    async def _backlog(self, queue: str) -> int:
+        steps = keys.PRIORITY_STEPS.values()
+        return sum(
+            await asyncio.gather(*(self._broker.command("LLEN", keys.queue_list(queue, step)) for step in steps))
+        )
+
+    async def _bounded(self, step: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._configuration.gateway.broker_timeout_s):
+                return await step
+        except TimeoutError as error:
+            raise unavailable(error) from error
+
+
+def _pending(acceptance: Acceptance, route: Route) -> ToolResult:
+    return ToolResult(
+        id=acceptance.id,
+        status=acceptance.state,
+        meta=ResultMeta(tool=route.tool, operation=route.operation, accepted_at=acceptance.accepted_at),
+    )
+
+
+def _check_id(call_id: str) -> CallId:
+    if not is_call_id(call_id):
+        raise not_found(call_id)
+    return CallId(call_id)
+
+
+def _request_hash(call: ToolCall) -> str:
+    return hashlib.sha256(canonical([call.operation, call.arguments])).hexdigest()
+

@@ -40,7 +40,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
-class Store(_Section):
+class Store(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The two Redis servers and the ledger's times."""
 
     broker_url: str = "redis://127.0.0.1:6379/0"
@@ -61,7 +61,7 @@ class Store(_Section):
     """Size of each process's connection pool."""
 
 
-class Gateway(_Section):
+class Gateway(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
     host: str = "127.0.0.1"
@@ -77,14 +77,14 @@ class Gateway(_Section):
     """After this a silent broker is answered with 503."""
 
 
-class Signing(_Section):
+class Signing(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Ed25519 keys (PEM files): whoever submits signs, workers hold only the public key."""
 
     private_key_file: str = ""
     public_key_file: str = ""
 
 
-class PoolSettings(_Section):
+class PoolSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The worker pool of one tool."""
 
     kind: Literal["asyncio", "threads", "prefork", "solo"] = "asyncio"
@@ -94,7 +94,7 @@ class PoolSettings(_Section):
     """Worker processes that `up` starts."""
 
 
-class RoutingRule(_Section):
+class RoutingRule(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A rule of the operator, tried before the built-in ones: the first that matches decides."""
 
     name: str
@@ -108,7 +108,7 @@ class RoutingRule(_Section):
     """A pattern for the context's repository."""
 
 
-class Routing(_Section):
+class Routing(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How calls that leave out the tool find it."""
 
     default_tool: str = "desktop"
@@ -119,7 +119,14 @@ class Routing(_Section):
     """Tool -> tools to try next, for `read` and `idempotent` operations that failed before their effect."""
 
 
-class Desktop(_Section):
+class Tools(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Tools beside the built-in ones."""
+
+    modules: tuple[str, ...] = ()
+    """Importable modules with a `TOOL` (tasks/operation.py): the operator's own, trusted code."""
+
+
+class Desktop(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Local files and processes."""
 
     workspaces: str = ".toolswarm/workspaces"
@@ -130,7 +137,7 @@ class Desktop(_Section):
     """The most that one command may return of each of its outputs."""
 
 
-class Github(_Section):
+class Github(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """GitHub, or anything that speaks its REST API."""
 
     base_url: str = "https://api.github.com"
@@ -141,7 +148,7 @@ class Github(_Section):
     timeout_s: float = 15.0
 
 
-class DropletHost(_Section):
+class DropletHost(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One remote host; its key is pinned, never learned on the way."""
 
     address: str
@@ -154,7 +161,7 @@ class DropletHost(_Section):
     known_hosts_file: str = ""
 
 
-class Droplet(_Section):
+class Droplet(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Remote hosts over SSH."""
 
     hosts: dict[str, DropletHost] = msgspec.field(default_factory=dict[str, DropletHost])
@@ -163,7 +170,7 @@ class Droplet(_Section):
     connect_timeout_s: float = 5.0
 
 
-class Local(_Section):
+class Local(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`up` on one machine."""
 
     state: str = ".toolswarm"
@@ -176,7 +183,7 @@ class Local(_Section):
     """How long `down` and Ctrl-C let running calls finish."""
 
 
-class Configuration(_Section):
+class Configuration(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All sections; a process reads it once."""
 
     store: Store = Store()
@@ -185,6 +192,7 @@ class Configuration(_Section):
     routing: Routing = Routing()
     workers: dict[str, PoolSettings] = msgspec.field(default_factory=dict[str, PoolSettings])
     """Tool -> its pool."""
+    tools: Tools = Tools()
     desktop: Desktop = Desktop()
     github: Github = Github()
     droplet: Droplet = Droplet()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, get_type_hints
 
 import msgspec
+
 from store.configuration import Configuration
 from toolswarm.errors import InvalidArguments
 from toolswarm.messages import Effect, Operation, ToolCall
@@ -185,9 +186,7 @@ def _arguments_struct(function: Callable[..., Any]) -> type[msgspec.Struct]:
 
 
 def _parameters(arguments: type[msgspec.Struct]) -> dict[str, Any]:
-    (reference,), components = msgspec.json.schema_components(
-        [arguments], ref_template="#/$defs/{name}"
-    )
+    (reference,), components = msgspec.json.schema_components([arguments], ref_template="#/$defs/{name}")
     name = reference["$ref"].rsplit("/", 1)[1]
     schema = components.pop(name)
     schema.pop("title", None)
@@ -195,4 +194,4 @@ def _parameters(arguments: type[msgspec.Struct]) -> dict[str, Any]:
     schema["additionalProperties"] = False
     if components:
         schema["$defs"] = components
-    return schema
+    return dict(schema)

@@ -1,0 +1,69 @@
+"""The loop of beat: lead, and when leading do what is due."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from toolswarm.errors import BrokerUnavailable
+
+from beat.lock import Lock
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the leader does every so often."""
+
+    name: str
+    every_s: float
+    run: Callable[[], Awaitable[object]]
+
+
+class Schedule:
+    """Runs jobs one after the other while this process leads."""
+
+    def __init__(self, lock: Lock, jobs: tuple[Job, ...]) -> None:
+        self._lock = lock
+        self._jobs = jobs
+        self._due: dict[str, float] = {job.name: float("-inf") for job in jobs}
+        self._lead_due = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Run in the background; bears being called twice."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._forever(), name="schedule")
+
+    async def stop(self) -> None:
+        """Stop and resign; bears being called twice."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        try:
+            await self._lock.resign()
+        except BrokerUnavailable:
+            logger.warning("could not resign: another beat leads when the lease is over")
+
+    async def run_once(self, now: float) -> None:
+        """Renew the lease when it is time, then run each job that is due."""
+        if now >= self._lead_due:
+            self._lead_due = now + self._lock.lease_s / 3
+            await self._lock.run_once()
+        for job in self._jobs:
+            if now >= self._due[job.name] and self._lock.leads():
+                self._due[job.name] = now + job.every_s
+                await job.run()
+
+    async def _forever(self) -> None:
+        while True:
+            try:
+                await self.run_once(time.monotonic())
+            except BrokerUnavailable as error:
+                logger.warning("beat waits: %s", error)
+            await asyncio.sleep(_TICK_S)

@@ -1,0 +1,1 @@
+"""What Toolswarm costs, measured beside the task queues that people would use instead."""

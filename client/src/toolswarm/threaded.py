@@ -1,0 +1,64 @@
+"""A blocking transport for code on an event loop: each question takes a thread while it waits."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.transport import Outcome, Transport
+
+THREADS = 64
+"""Questions that wait at once; more of them queue up."""
+
+Answer = TypeVar("Answer")
+
+
+class ThreadedTransport:
+    """Asks a blocking transport from threads of its own."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="toolswarm-ask")
+
+    async def submit(self, body: SubmitBody, *, wait_s: float) -> ToolResult:
+        """Submit a call; the answer is not terminal when `wait_s` was over first."""
+        return await self._ask(lambda: self._transport.submit(body, wait_s=wait_s))
+
+    async def submit_many(self, bodies: Sequence[SubmitBody], *, wait_s: float) -> list[Outcome]:
+        """Submit each for itself; the answers are in the same order."""
+        return await self._ask(lambda: self._transport.submit_many(bodies, wait_s=wait_s))
+
+    async def result(self, call_id: str, *, wait_s: float) -> ToolResult:
+        """The result, or after `wait_s` the state so far."""
+        return await self._ask(lambda: self._transport.result(call_id, wait_s=wait_s))
+
+    async def cancel(self, call_id: str) -> ToolResult:
+        """Ask that the call stop."""
+        return await self._ask(lambda: self._transport.cancel(call_id))
+
+    async def route(self, body: SubmitBody) -> Route:
+        """Where the call would go, and why."""
+        return await self._ask(lambda: self._transport.route(body))
+
+    async def tools(self, name: str | None) -> list[Operation]:
+        """The catalogue, or the part of it that `name` (operation, alias or tool) means."""
+        return await self._ask(lambda: self._transport.tools(name))
+
+    async def status(self) -> SwarmStatus:
+        """Workers, backlogs and counts."""
+        return await self._ask(self._transport.status)
+
+    async def events(self, call_id: str) -> AsyncIterator[CallEvent]:
+        """The states of the call from now on, ending with the terminal one."""
+        events = self._transport.events(call_id)
+        while (event := await self._ask(lambda: next(events, None))) is not None:
+            yield event
+
+    async def close(self) -> None:
+        """Give connections and threads back; bears being called twice."""
+        await asyncio.to_thread(self._transport.close)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask(self, ask: Callable[[], Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)

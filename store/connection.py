@@ -1,0 +1,200 @@
+"""One process's way to one Redis: a few connections, and every command of one loop turn in one round trip.
+
+Commands that wait while a batch is on its way leave together with the next one, so the cost of a round trip is shared
+under load and nothing is delayed without it. A lost connection fails the commands on it with BrokerUnavailable; each
+script of ours may be repeated, so callers that must get through pass `retry_for_s`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+
+from redis.asyncio.connection import Connection, UnixDomainSocketConnection
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from toolswarm.errors import BrokerUnavailable, ConfigurationError
+
+from store.scripts import SCRIPTS
+
+Argument = str | bytes | int | float
+_BATCH = 512
+_LOST = (RedisError, OSError, EOFError, TimeoutError)
+
+
+class _Command:
+    __slots__ = ("arguments", "future", "script")
+
+    def __init__(self, arguments: tuple[Argument, ...], script: str | None) -> None:
+        self.arguments = arguments
+        self.script = script
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+
+class Broker:
+    """Commands and scripts on one Redis, for one event loop."""
+
+    def __init__(self, url: str, *, timeout_s: float = 5.0, connections: int = 2) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._most_connections = connections
+        self._idle: list[Connection | UnixDomainSocketConnection] = []
+        self._waiting: deque[_Command] = deque()
+        self._batches: set[asyncio.Task[None]] = set()
+        self._kicked = False
+        self._closed = False
+
+    async def command(self, *arguments: Argument, retry_for_s: float = 0.0) -> Any:
+        """Run one command.
+
+        Raises:
+            BrokerUnavailable: no answer, within `retry_for_s` when that is given (only for commands safe to repeat).
+        """
+        return await self._run(arguments, None, retry_for_s)
+
+    async def script(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument], *, retry_for_s: float = 0.0
+    ) -> Any:
+        """Run one of our scripts; replies are bytes, numbers, or lists of these.
+
+        Raises:
+            BrokerUnavailable: no answer, within `retry_for_s` when that is given.
+        """
+        whole = ("EVALSHA", SCRIPTS[name].sha, len(keys), *keys, *arguments)
+        return await self._run(whole, name, retry_for_s)
+
+    async def close(self) -> None:
+        """Wait for what is on its way, then close the connections; bears being called twice."""
+        self._closed = True
+        if self._batches:
+            await asyncio.wait(self._batches, timeout=self._timeout_s)
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect(nowait=True)
+
+    async def _run(self, arguments: tuple[Argument, ...], script: str | None, retry_for_s: float) -> Any:
+        loop = asyncio.get_running_loop()
+        give_up_at, pause_s = loop.time() + retry_for_s, 0.05
+        while True:
+            command = _Command(arguments, script)
+            self._waiting.append(command)
+            self._kick()
+            try:
+                return await command.future
+            except BrokerUnavailable:
+                if loop.time() + pause_s > give_up_at or self._closed:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.0, pause_s * 2)
+
+    def _kick(self) -> None:
+        if not self._kicked and len(self._batches) < self._most_connections:
+            self._kicked = True
+            asyncio.get_running_loop().call_soon(self._send_next)
+
+    def _send_next(self) -> None:
+        self._kicked = False
+        if not self._waiting:
+            return
+        batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+        task = asyncio.get_running_loop().create_task(self._exchange(batch))
+        self._batches.add(task)
+        task.add_done_callback(self._sent)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._batches.discard(task)
+        if self._waiting:
+            self._kick()
+
+    async def _exchange(self, batch: list[_Command]) -> None:
+        connection: Connection | UnixDomainSocketConnection | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = self._idle.pop() if self._idle else open_connection(self._url, self._timeout_s)
+                await self._ask(connection, batch)
+            self._idle.append(connection)
+        except _LOST as error:
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+            refused = unavailable(error)
+            for command in batch:
+                if not command.future.done():
+                    command.future.set_exception(refused)
+                    command.future.exception()  # a caller that was cancelled never looks: no warning at exit
+        except asyncio.CancelledError:
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+            for command in batch:
+                command.future.cancel()
+            raise
+
+    async def _ask(self, connection: Connection | UnixDomainSocketConnection, batch: list[_Command]) -> None:
+        if not connection.is_connected:
+            await connection.connect()
+        packed = connection.pack_commands([command.arguments for command in batch])
+        await connection.send_packed_command(packed)
+        unknown: list[_Command] = []
+        for command in batch:
+            try:
+                reply = await connection.read_response()
+            except NoScriptError:
+                unknown.append(command)  # the server restarted without its script cache: nothing was run
+                continue
+            except ResponseError as error:
+                if not command.future.done():
+                    command.future.set_exception(error)
+                continue
+            if not command.future.done():
+                command.future.set_result(reply)
+        if unknown:
+            for name in {command.script for command in unknown if command.script}:
+                await connection.send_command("SCRIPT", "LOAD", SCRIPTS[name].source)
+                await connection.read_response()
+            await self._ask(connection, unknown)
+
+
+def unavailable(error: BaseException) -> BrokerUnavailable:
+    """The error for callers: what happened in words, without the address or a password."""
+    refused = BrokerUnavailable(f"the broker does not answer ({type(error).__name__})", retry_after_s=1)
+    refused.__cause__ = error
+    return refused
+
+
+def open_connection(url: str, timeout_s: float) -> Connection | UnixDomainSocketConnection:
+    """A connection that is not connected yet: RESP2, no retries of its own, every wait bounded.
+
+    Raises:
+        ConfigurationError: the URL is not `redis://` or `unix://`.
+    """
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    shared: dict[str, Any] = {
+        "db": int((query.get("db") or [parts.path.strip("/") if parts.scheme == "redis" else "0"])[0] or 0),
+        "username": parts.username,
+        "password": parts.password,
+        "protocol": 2,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "health_check_interval": 0,
+        "client_name": "toolswarm",
+    }
+    if parts.scheme == "unix":
+        shared.pop("socket_connect_timeout")
+        return UnixDomainSocketConnection(path=parts.path, **shared)
+    if parts.scheme == "redis":
+        return Connection(host=parts.hostname or "127.0.0.1", port=parts.port or 6379, socket_keepalive=True, **shared)
+    raise ConfigurationError("store: a Redis URL starts with redis:// or unix://", scheme=parts.scheme)
+
+
+def celery_url(url: str, transport: str = "redis") -> str:
+    """The same server as kombu spells it: `redis+socket:///path?virtual_host=0` for a unix socket."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return parts._replace(scheme=transport).geturl()
+    database = (parse_qs(parts.query).get("db") or ["0"])[0]
+    return f"{transport}+socket://{parts.path}?virtual_host={database}"
+
+
+def text(reply: Any) -> str:
+    """A reply that is known to be bytes, as text."""
+    return cast("bytes", reply).decode()

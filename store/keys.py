@@ -1,0 +1,97 @@
+"""Every Redis key of ours, with its type and its expiry. None lives for ever.
+
+Beside these, the broker's Redis holds kombu's own: one list per queue and priority (`queue_list`), which vanishes when
+it is empty, and kombu's binding sets `_kombu.binding.*`.
+"""
+
+import hashlib
+
+from toolswarm.intake import INTAKE_QUEUE, bell_key, reply_key
+from toolswarm.messages import Priority
+
+__all__ = [
+    "BEAT_LOCK",
+    "CATALOGUE",
+    "COUNTERS",
+    "DUE",
+    "INTAKE_QUEUE",
+    "PRIORITY_STEPS",
+    "WORKERS",
+    "bell_key",
+    "call_key",
+    "idempotency_key",
+    "intake_seen_key",
+    "queue_list",
+    "reply_key",
+    "tool_queue",
+    "unacked_index_key",
+    "unacked_key",
+    "wake_channel",
+    "worker_key",
+]
+
+PREFIX = "ts:"
+DUE = "ts:due"
+"""zset, call id -> Redis time at which the sweep must look at it; expires 7 days after the last write."""
+COUNTERS = "ts:counters"
+"""hash, `tool|state` -> calls ended so; expires 30 days after the last write."""
+CATALOGUE = "ts:catalogue"
+"""hash, tool -> JSON list of Operation; expires 7 days after the last heartbeat of any worker."""
+WORKERS = "ts:workers"
+"""zset, worker name -> time of its last heartbeat; expires a day after the last one."""
+BEAT_LOCK = "ts:lock:beat"
+"""string, the leading beat's nonce; expires with its lease."""
+
+PRIORITY_STEPS: dict[Priority, int] = {
+    Priority.INTERACTIVE: 0,
+    Priority.NORMAL: 3,
+    Priority.BACKGROUND: 6,
+}
+"""kombu's priority steps on Redis: 0 goes first."""
+_PRIORITY_SEPARATOR = "\x06\x16"
+
+
+def call_key(call_id: str) -> str:
+    """hash, the record of one call; expires `retention_s` after the call ended (its deadline, while it has not)."""
+    return f"ts:call:{call_id}"
+
+
+def idempotency_key(tenant: str, principal: str, key: str) -> str:
+    """string, the id of the call that used the key; expires with that call."""
+    digest = hashlib.sha256("\x00".join((tenant, principal, key)).encode()).hexdigest()
+    return f"ts:idem:{digest[:40]}"
+
+
+def wake_channel(process: str) -> str:
+    """pub/sub channel on which a process hears that calls it waits for have changed; no key."""
+    return f"ts:wake:{process}"
+
+
+def worker_key(name: str) -> str:
+    """hash, the last heartbeat of one worker process; expires 30 s after it."""
+    return f"ts:worker:{name}"
+
+
+def intake_seen_key(request_id: str) -> str:
+    """string, marks an intake request as answered; expires after twice the life of a request."""
+    return f"ts:intake:{request_id}"
+
+
+def tool_queue(tool: str) -> str:
+    """Name of a tool's queue."""
+    return f"tool.{tool}"
+
+
+def queue_list(queue: str, step: int) -> str:
+    """list of kombu messages of one queue and priority step, oldest at the right; vanishes when empty."""
+    return f"{queue}{_PRIORITY_SEPARATOR}{step}" if step else queue
+
+
+def unacked_key(queue: str) -> str:
+    """hash, delivery tag -> list key and message of a task that a worker holds; vanishes when empty."""
+    return f"ts:unacked:{queue}"
+
+
+def unacked_index_key(queue: str) -> str:
+    """zset, delivery tag -> Redis time of its last sign of life; vanishes when empty."""
+    return f"ts:unacked_index:{queue}"

@@ -1,0 +1,37 @@
+"""The Lua scripts, read once; each is one transition and is safe to repeat after a lost reply."""
+
+import hashlib
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+
+class Script:
+    """A script's source behind the common prelude, and its SHA-1 for EVALSHA."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        prelude = (_FOLDER / "prelude.lua").read_text(encoding="utf-8")
+        self.source = prelude + (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+SCRIPTS = {
+    name: Script(name)
+    for name in (
+        "accept",
+        "cancel",
+        "claim",
+        "effecting",
+        "finish",
+        "give_back",
+        "hold",
+        "lead",
+        "release",
+        "renew",
+        "resign",
+        "sweep",
+        "take",
+        "watch",
+    )
+}

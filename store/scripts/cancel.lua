@@ -1,0 +1,19 @@
+-- Asks that a call stop: one that waits is cancelled here, a running one is stopped by its worker at the next renewal.
+-- KEYS: call
+-- ARGV: id, tenant
+-- Returns: {state, result or ''} | {} when the tenant has no such call
+local id = ARGV[1]
+local call = redis.call('HMGET', KEYS[1], 'state', 'tenant', 'result')
+if not call[1] or call[2] ~= ARGV[2] then
+  return {}
+end
+if call[1] == 'accepted' then
+  local now = clock()
+  local result = verdict(id, 'cancelled', now, 'cancelled', 'the call was cancelled before it ran', false)
+  finish(id, 'accepted', 'cancelled', now, result)
+  return { 'cancelled', result }
+end
+if not ended(call[1]) then
+  redis.call('HSET', KEYS[1], 'cancel', '1')
+end
+return { call[1], call[3] or '' }

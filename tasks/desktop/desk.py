@@ -1,0 +1,76 @@
+"""What the operations of `desktop` share: the root folder of each tenant, and the limits."""
+
+import os
+import re
+import threading
+from pathlib import Path
+
+from store.configuration import Configuration
+from tasks.confined import Confined, refused
+from toolswarm.errors import OperationFailed
+
+_TENANT = re.compile(r"[a-z0-9_-]{1,64}")
+
+
+class Desk:
+    """The roots of all tenants, opened when first used."""
+
+    def __init__(self, *, workspaces: Path, roots: dict[str, Path], max_output_bytes: int) -> None:
+        self._workspaces = workspaces
+        self._roots = roots
+        self.max_output_bytes = max_output_bytes
+        self._open: dict[str, Confined] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, configuration: Configuration) -> "Desk":
+        """The desk of one worker process; touches nothing yet."""
+        settings = configuration.desktop
+        return cls(
+            workspaces=Path(settings.workspaces).absolute(),
+            roots={tenant: Path(root).absolute() for tenant, root in settings.roots.items()},
+            max_output_bytes=settings.max_output_bytes,
+        )
+
+    def root(self, tenant: str) -> Confined:
+        """The tenant's root folder; a workspace is made (for us alone) when it is not there.
+
+        Raises:
+            OperationFailed: `root_missing` when a folder that was configured is not there, `path_refused` for a
+                tenant whose name cannot be a folder's.
+        """
+        if not _TENANT.fullmatch(tenant):
+            raise refused(tenant, "cannot be the name of a tenant's folder ([a-z0-9_-], at most 64)")
+        with self._lock:
+            known = self._open.get(tenant)
+            if known is not None and _is_still_there(known):
+                return known
+            confined = self._open[tenant] = self._make(tenant)
+            return confined
+
+    def _make(self, tenant: str) -> Confined:
+        configured = self._roots.get(tenant)
+        try:
+            if configured is not None:
+                return Confined(configured)
+            self._workspaces.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = self._workspaces / tenant
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return Confined(folder)
+        except OSError as error:
+            setting = f"desktop.roots.{tenant}" if configured is not None else "desktop.workspaces"
+            why = os.strerror(error.errno or 0)
+            raise OperationFailed(
+                f"the root folder of tenant {tenant} cannot be opened ({why}); check {setting}",
+                code="root_missing",
+                before_effect=True,
+            ) from error
+
+
+def _is_still_there(confined: Confined) -> bool:
+    """Whether the name still means the folder that is open: it may have been removed and made again."""
+    try:
+        found = os.stat(confined.root)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == confined.identity

@@ -1,0 +1,113 @@
+"""One attempt of a call: what the operation sees of it, and how it is stopped."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from store.ledger import Grant, Ledger, Verdict
+from toolswarm.errors import ToolswarmError
+from toolswarm.messages import ToolCall
+
+
+class LeaseLost(ToolswarmError):
+    """Another attempt holds the call, it has ended, or it was cancelled: change nothing."""
+
+    code = "lease_lost"
+
+
+class StopReason(StrEnum):
+    """Why an attempt is stopped before its operation has answered."""
+
+    TIME_LIMIT = "time_limit"
+    DEADLINE = "deadline"
+    CANCEL = "cancel"
+    LOST = "lost"
+    DRAIN = "drain"
+
+
+class Attempt:
+    """Implements `tasks.operation.Run` for the worker."""
+
+    def __init__(self, grant: Grant, ledger: Ledger, *, lease_s: float, asked_at: float) -> None:
+        self.grant = grant
+        self.effect_begun = False
+        self.place: str | None = None
+        self.stopped_by: StopReason | None = None
+        self.lease_ends_at = asked_at + lease_s
+        """On this process' monotonic clock, counted from before the claim was sent: never later than the ledger's."""
+        self._ledger = ledger
+        self._lease_s = lease_s
+        self._loop = asyncio.get_running_loop()
+        self._ends_at = float("inf")
+        self._cancel: Callable[[], Any] | None = None
+
+    # -- what the operation may ask and say ------------------------------------------------------------------
+
+    @property
+    def call(self) -> ToolCall:
+        """The call that is run."""
+        return self.grant.call
+
+    @property
+    def fence(self) -> int:
+        """Grows with every attempt of this call."""
+        return self.grant.fence
+
+    def remaining_s(self) -> float:
+        """Seconds until the attempt is stopped."""
+        return max(0.0, self._ends_at - time.monotonic())
+
+    def stop_requested(self) -> bool:
+        """Whether the attempt is to stop now."""
+        return self.stopped_by is not None or time.monotonic() > self._ends_at
+
+    def executed_on(self, place: str) -> None:
+        """Say where the effect happens."""
+        self.place = place
+
+    def begin_effect(self) -> None:
+        """Record the point of no return, from the operation's thread."""
+        asyncio.run_coroutine_threadsafe(self.begin_effect_async(), self._loop).result()
+
+    async def begin_effect_async(self) -> None:
+        """Record the point of no return.
+
+        Raises:
+            LeaseLost: it must not be passed.
+        """
+        if self.stopped_by is not None:
+            raise LeaseLost("the attempt is being stopped: its effect must not begin")
+        verdict = await self._ledger.begin_effect(self.grant, retry_for_s=self._lease_s)
+        if verdict is Verdict.CANCEL:
+            self.stop(StopReason.CANCEL)
+        elif verdict is Verdict.LOST:
+            self.stop(StopReason.LOST)
+        else:
+            self.effect_begun = True
+            return
+        raise LeaseLost("the call was cancelled or is held by another attempt: its effect must not begin")
+
+    # -- what the worker does with it ------------------------------------------------------------------------
+
+    def limit(self, seconds: float) -> None:
+        """From now on the operation has this long."""
+        self._ends_at = time.monotonic() + seconds
+
+    def on_stop(self, cancel: Callable[[], Any]) -> None:
+        """What interrupts the operation; called on the loop, at once if it was stopped already."""
+        self._cancel = cancel
+        if self.stopped_by is not None:
+            cancel()
+
+    def stop(self, reason: StopReason) -> None:
+        """Interrupt the operation; the first reason counts."""
+        if self.stopped_by is None:
+            self.stopped_by = reason
+            if self._cancel is not None:
+                self._cancel()
+
+    def renewed(self, asked_at: float) -> None:
+        """The ledger renewed the lease for a request that was sent at `asked_at` (monotonic)."""
+        self.lease_ends_at = asked_at + self._lease_s

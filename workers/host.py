@@ -1,0 +1,82 @@
+"""What runs calls of one tool in one process: a loop thread with the runner, the leases and the broker."""
+
+import concurrent.futures
+import os
+from collections.abc import Callable
+
+from routing.signing import Verifier
+from store import keys
+from store.configuration import Configuration
+from store.connection import Broker
+from store.ledger import Ledger
+from tasks.operation import Tool
+
+from workers.attempt import StopReason
+from workers.loop_thread import LoopThread
+from workers.renewal import Renewal
+from workers.runner import Runner
+
+
+class Host:
+    """Made in the process that runs the calls: after a fork, never before."""
+
+    def __init__(self, configuration: Configuration, tool: Tool, *, worker: str) -> None:
+        """Start the loop and open everything.
+
+        Raises:
+            ConfigurationError: the public key or the tool's settings are wrong.
+        """
+        store = configuration.store
+        slots = configuration.pool(tool.name).concurrency
+        verifier = Verifier.from_file(configuration.signing.public_key_file)
+        resources = tool.open(configuration)
+        self._thread = LoopThread("calls")
+        self._threads = concurrent.futures.ThreadPoolExecutor(slots, thread_name_prefix="operation")
+        self.broker = Broker(store.broker_url, timeout_s=max(1.0, store.lease_s))
+        self.ledger = Ledger(
+            self.broker,
+            retention_s=store.retention_s,
+            call_deadline_s=store.call_deadline_s,
+            max_attempts=store.max_attempts,
+        )
+        self.renewal = Renewal(self.ledger, lease_s=store.lease_s)
+        self.runner = Runner(
+            tool,
+            resources,
+            ledger=self.ledger,
+            verifier=verifier,
+            renewal=self.renewal,
+            worker=worker,
+            queue=keys.tool_queue(tool.name),
+            threads=self._threads,
+        )
+        self.loop = self._thread.loop
+        self.wait = self._thread.wait
+        self.wait(self.renewal.start())
+
+    def interrupt(self) -> None:
+        """Stop everything that runs: what may run elsewhere is given back."""
+        self.loop.call_soon_threadsafe(self.renewal.stop_all, StopReason.DRAIN)
+
+    def close(self) -> None:
+        """Close what runs on the loop, then the loop; bears being called twice."""
+        if self.loop.is_running():
+            self.wait(self._close())
+        self._thread.stop()
+
+    async def _close(self) -> None:
+        await self.renewal.stop()
+        await self.broker.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+_hosts: dict[int, Host] = {}
+
+
+def host_of_process(make: Callable[[], Host]) -> Host:
+    """The host of this process, made on its first call: a forked child must not use its parent's connections."""
+    process = os.getpid()
+    if process not in _hosts:
+        _hosts.clear()
+        _hosts[process] = make()
+    return _hosts[process]

@@ -1,0 +1,272 @@
+"""The run of one call, from its task to its end: verify, claim, run within the limits, finish.
+
+This is the only consumer. Order matters: nothing of a task is believed before its signature is verified; nothing runs
+before the ledger grants the attempt; the result is in the ledger before the task is acknowledged.
+"""
+
+import asyncio
+import concurrent.futures
+import logging
+import secrets
+import time
+import traceback
+from typing import Any
+
+import msgspec
+from routing.signing import SignatureRefused, Verifier, check_call
+from store.ledger import Grant, Ledger, Refusal
+from tasks.operation import OperationDeclaration, Tool
+from toolswarm.errors import InvalidArguments, OperationFailed
+from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, encode
+from toolswarm.states import State
+
+from workers.attempt import Attempt, LeaseLost, StopReason
+from workers.renewal import Renewal
+
+logger = logging.getLogger(__name__)
+
+_CLAIM_RETRY_S = 10.0
+_FINISH_RETRY_S = 60.0
+_THREAD_GRACE_S = 2.0
+"""How long a function in a thread may take to notice that it is to stop."""
+MAX_RESULT_BYTES = 8 * 1024 * 1024
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Celery message says: which call, which operation, and the signature."""
+
+    id: str
+    operation: str
+    header: object
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a task, for Celery's events: a state, or why nothing was run."""
+
+    state: State | None
+    code: str = ""
+    """The error's code, or `busy`, `ended`, `gone`, `signature_refused`, `lost`, `released`."""
+    ran_s: float = 0.0
+
+
+class Runner:
+    """Runs calls of one tool."""
+
+    def __init__(
+        self,
+        tool: Tool,
+        resources: Any,
+        *,
+        ledger: Ledger,
+        verifier: Verifier,
+        renewal: Renewal,
+        worker: str,
+        queue: str,
+        threads: concurrent.futures.Executor,
+    ) -> None:
+        self._tool = tool
+        self._resources = resources
+        self._ledger = ledger
+        self._verifier = verifier
+        self._renewal = renewal
+        self._worker = worker
+        self._queue = queue
+        self._threads = threads
+        self.done = 0
+        self.busy = 0
+        self.busy_s = 0.0
+
+    async def run(self, task: Task) -> Outcome:
+        """Run one task to its end.
+
+        Raises:
+            BrokerUnavailable: the ledger could not be asked; the task must not be acknowledged.
+        """
+        self.busy += 1
+        try:
+            return await self._run(task)
+        finally:
+            self.busy -= 1
+
+    async def _run(self, task: Task) -> Outcome:
+        try:
+            envelope = self._verifier.verify(
+                task.header, call_id=task.id, operation=task.operation, queue=self._queue, now=time.time()
+            )
+        except SignatureRefused as error:
+            logger.error("task %s of %s refused: %s", task.id, task.operation, error.message)
+            return Outcome(state=None, code=error.code)
+        asked_at = time.monotonic()
+        grant = await self._ledger.claim(
+            task.id, worker=self._worker, nonce=secrets.token_hex(8), lease_s=self._renewal.lease_s, retry_for_s=_CLAIM_RETRY_S
+        )
+        if isinstance(grant, Refusal):
+            return Outcome(state=None, code=grant.value)
+        attempt = Attempt(grant, self._ledger, lease_s=self._renewal.lease_s, asked_at=asked_at)
+        self._renewal.add(attempt)
+        try:
+            try:
+                check_call(envelope, grant.call, task.operation)
+            except SignatureRefused as error:
+                result = self._result(attempt, asked_at, State.FAILED, error=error.info())
+            else:
+                result = await self._attempt(attempt, asked_at)
+            return await self._end(attempt, result, asked_at)
+        finally:
+            self._renewal.discard(attempt)
+
+    async def _end(self, attempt: Attempt, result: ToolResult | None, asked_at: float) -> Outcome:
+        ran_s = time.monotonic() - asked_at
+        self.done += 1
+        self.busy_s += ran_s
+        if result is None:
+            if attempt.stopped_by is StopReason.DRAIN and await self._ledger.release(
+                attempt.grant, retry_for_s=_FINISH_RETRY_S
+            ):
+                return Outcome(state=None, code="released", ran_s=ran_s)
+            return Outcome(state=None, code="lost", ran_s=ran_s)
+        taken = await self._ledger.finish(attempt.grant, result, retry_for_s=_FINISH_RETRY_S)
+        if not taken:
+            logger.warning("call %s: the lease was lost, its result was not taken", attempt.grant.id)
+            return Outcome(state=None, code="lost", ran_s=ran_s)
+        return Outcome(state=result.status, code=result.error.code if result.error else "", ran_s=ran_s)
+
+    async def _attempt(self, attempt: Attempt, asked_at: float) -> ToolResult | None:
+        """Run the operation; None when there is nothing to finish (the lease was lost, or the call is given back)."""
+        name = attempt.call.operation.rpartition(".")[2]
+        declaration = self._tool.operations.get(name)
+        if declaration is None:
+            message = f"this worker's {self._tool.name} has no operation {name}: it runs another version"
+            error = ErrorInfo(code="unknown_operation", message=message, retryable=True)
+            return self._result(attempt, asked_at, State.FAILED, error=error)
+        deadline_s = attempt.grant.deadline - attempt.grant.claimed_at
+        by_deadline = deadline_s < declaration.time_limit_s
+        limit_s = min(deadline_s, declaration.time_limit_s)
+        attempt.limit(limit_s)
+        timer = asyncio.get_running_loop().call_later(
+            limit_s, attempt.stop, StopReason.DEADLINE if by_deadline else StopReason.TIME_LIMIT
+        )
+        try:
+            arguments = declaration.convert(attempt.call.arguments)
+            if declaration.effect in (Effect.VERIFIABLE, Effect.ONCE) and not declaration.marks_effect:
+                await attempt.begin_effect_async()
+            value = await self._call(declaration, attempt, arguments)
+            return self._success(attempt, asked_at, value)
+        except (OperationFailed, InvalidArguments) as error:
+            return self._failure(attempt, asked_at, declaration, error)
+        except (asyncio.CancelledError, LeaseLost):
+            if attempt.stopped_by is None:
+                raise
+            return self._stopped(attempt, asked_at, declaration)
+        except Exception as error:  # noqa: BLE001 - the outermost loop around foreign code; it is logged and told
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("%s failed with %s (its message may hold data):\n%s", name, type(error).__name__, frames)
+            info = ErrorInfo(code="internal", message=f"{name} failed with {type(error).__name__}: see the worker's log")
+            return self._result(attempt, asked_at, State.FAILED, error=info)
+        finally:
+            timer.cancel()
+
+    async def _call(self, declaration: OperationDeclaration, attempt: Attempt, arguments: dict[str, Any]) -> Any:
+        if declaration.is_async:
+            running = asyncio.ensure_future(declaration.function(self._resources, attempt, **arguments))
+            attempt.on_stop(running.cancel)
+            return await running
+        in_thread = self._threads.submit(declaration.function, self._resources, attempt, **arguments)
+        waiting = asyncio.wrap_future(in_thread)
+        attempt.on_stop(lambda: waiting.cancel())
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if in_thread.running() and not await _ends_within(in_thread, _THREAD_GRACE_S):
+                logger.error("%s does not stop: its thread goes on", declaration.name)
+            raise
+
+    # -- what is told ----------------------------------------------------------------------------------------
+
+    def _success(self, attempt: Attempt, asked_at: float, value: Any) -> ToolResult:
+        result = self._result(attempt, asked_at, State.SUCCEEDED, value=value)
+        size_bytes = len(encode(result))
+        if size_bytes > MAX_RESULT_BYTES:
+            message = f"the result has {size_bytes} bytes, more than {MAX_RESULT_BYTES}: ask for less at once"
+            info = ErrorInfo(code="result_too_large", message=message)
+            return self._result(attempt, asked_at, State.FAILED, error=info)
+        return result
+
+    def _failure(
+        self,
+        attempt: Attempt,
+        asked_at: float,
+        declaration: OperationDeclaration,
+        error: OperationFailed | InvalidArguments,
+    ) -> ToolResult:
+        info = error.info()
+        lost_sight = info.code == "connection_lost" and attempt.effect_begun
+        if lost_sight and not declaration.effect.may_run_again:
+            return self._result(attempt, asked_at, State.UNKNOWN, error=info)
+        return self._result(attempt, asked_at, State.FAILED, error=info)
+
+    def _stopped(self, attempt: Attempt, asked_at: float, declaration: OperationDeclaration) -> ToolResult | None:
+        reason = attempt.stopped_by
+        if reason is StopReason.LOST:
+            return None
+        uncertain = attempt.effect_begun and not declaration.effect.may_run_again
+        if uncertain:
+            message = f"stopped ({reason}) after its effect had begun: look before you repeat it"
+            details = {"stopped_by": str(reason), "worker": self._worker, "fence": attempt.fence}
+            info = ErrorInfo(code="outcome_unknown", message=message, details=details)
+            return self._result(attempt, asked_at, State.UNKNOWN, error=info)
+        if reason is StopReason.DRAIN:
+            return None
+        if reason is StopReason.CANCEL:
+            info = ErrorInfo(code="cancelled", message="the call was cancelled while it ran")
+            return self._result(attempt, asked_at, State.CANCELLED, error=info)
+        if reason is StopReason.DEADLINE and not attempt.effect_begun:
+            info = ErrorInfo(code="deadline_passed", message="the deadline passed while it ran", retryable=True)
+            return self._result(attempt, asked_at, State.EXPIRED, error=info)
+        message = f"{declaration.name} took longer than its limit of {declaration.time_limit_s:g} s and was stopped"
+        info = ErrorInfo(code="time_limit", message=message, retryable=declaration.effect.may_run_again)
+        return self._result(attempt, asked_at, State.FAILED, error=info)
+
+    def _result(
+        self,
+        attempt: Attempt,
+        asked_at: float,
+        state: State,
+        *,
+        value: Any = None,
+        error: ErrorInfo | None = None,
+    ) -> ToolResult:
+        grant: Grant = attempt.grant
+        return ToolResult(
+            id=grant.id,
+            status=state,
+            value=value,
+            error=error,
+            meta=ResultMeta(
+                tool=self._tool.name,
+                operation=grant.call.operation,
+                worker=self._worker,
+                attempts=grant.attempt,
+                accepted_at=grant.accepted_at,
+                queued_s=round(grant.claimed_at - grant.accepted_at, 6),
+                ran_s=round(time.monotonic() - asked_at, 6),
+                executed_on=attempt.place,
+            ),
+        )
+
+
+async def _ends_within(in_thread: concurrent.futures.Future[Any], seconds: float) -> bool:
+    ended = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+
+    def wake(_: object) -> None:
+        loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+
+    in_thread.add_done_callback(wake)
+    try:
+        async with asyncio.timeout(seconds):
+            await ended
+    except TimeoutError:
+        return False
+    return True
+

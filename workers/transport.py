@@ -1,0 +1,217 @@
+"""Our kombu transport: kombu's Redis transport with another way to take, hold and return tasks.
+
+kombu takes a task with BRPOP and only then writes down that it holds it; what is lost in between exists nowhere. Here
+one script does both. Nothing else changes: lists, message format, events, remote control.
+
+* **take**: `take.lua` pops as many tasks as there are free slots; when there are none, the worker waits on the queue's
+  bell (a list with at most one entry), which producers of ours ring. Others are noticed within `brpop_timeout` (1 s).
+* **hold**: every third of the visibility timeout a worker says that it still holds its tasks, on Redis' clock, and
+  returns those that nobody spoke for: a dead worker's tasks are back within about 1.3 visibility timeouts.
+* **ack**: all acknowledgements of one turn of the loop in one round trip. A lost one does no harm: the ledger knows.
+"""
+
+import logging
+import time
+from time import monotonic
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+from kombu.utils.json import loads
+from redis.exceptions import NoScriptError
+from store import keys
+from store.scripts import SCRIPTS
+
+logger = logging.getLogger(__name__)
+
+
+class PollClock:
+    """When this process last asked the broker for tasks: old while it lives means connected but silent."""
+
+    def __init__(self) -> None:
+        self.polled_at = time.monotonic()
+
+    def touch(self) -> None:
+        """It asks now."""
+        self.polled_at = time.monotonic()
+
+    def ago_s(self) -> float:
+        """Seconds since it last asked."""
+        return time.monotonic() - self.polled_at
+
+
+POLL_CLOCK = PollClock()
+TRANSPORT_ALIASES["toolswarm"] = "workers.transport:Transport"  # the scheme of broker_url in celeryconfig.py
+
+
+class QoS(kombu_redis.QoS):
+    """Holds and acknowledges tasks through our scripts."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._to_ack: list[str] = []
+        self._flush_scheduled = False
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """The script that took the task holds it already."""
+        kombu_redis.virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge with the next flush, at the end of this turn of the loop."""
+        kombu_redis.virtual.QoS.ack(self, delivery_tag)
+        self._to_ack.append(delivery_tag)
+        hub = self.channel.connection.hub
+        if hub is None:
+            self.flush_acks()
+        elif not self._flush_scheduled:
+            self._flush_scheduled = True
+            hub.call_soon(self.flush_acks)
+
+    def flush_acks(self) -> None:
+        """Tell the broker of everything that was acknowledged."""
+        self._flush_scheduled = False
+        tags, self._to_ack = self._to_ack, []
+        if not tags or not self._has_broker():
+            return
+        try:
+            with self.channel.conn_or_acquire() as client:
+                pipe = client.pipeline(transaction=False)
+                pipe.hdel(self.channel.held_key, *tags)
+                pipe.zrem(self.channel.held_index_key, *tags)
+                pipe.execute()
+        except self.channel.connection_errors as error:
+            # They come again after the visibility timeout, and the ledger says that they have ended.
+            logger.warning("%d acknowledgements were lost (%s)", len(tags), type(error).__name__)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Return the task to its queue, or drop it."""
+        if requeue:
+            self.restore_by_tag(delivery_tag, leftmost=True)
+            kombu_redis.virtual.QoS.ack(self, delivery_tag)
+        else:
+            self.ack(delivery_tag)
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Return one task to the front of its list."""
+        self.channel.run_script("give_back", [tag])
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Return everything that this worker holds; without a broker the visibility timeout does it."""
+        self.flush_acks()
+        tags = [tag for tag in self._delivered if tag not in self._dirty]
+        if tags and self._has_broker():
+            self.channel.run_script("give_back", tags)
+        self._delivered.clear()
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """Say what this worker still holds, and return what nobody spoke for."""
+        if not self.channel.takes:
+            return
+        mine = [tag for tag in self._delivered if tag not in self._dirty]
+        returned = self.channel.run_script("hold", [self.visibility_timeout, *mine])
+        if returned:
+            logger.warning("%d tasks of lost workers are back in %s", returned, self.channel.takes)
+
+    def _has_broker(self) -> bool:
+        # kombu closes a connection before its channels; asking for parameters then is an AttributeError (kombu #582).
+        connection = self.channel.connection
+        return connection is not None and connection.client is not None
+
+
+class Channel(kombu_redis.Channel):
+    """Takes tasks of the one queue named by the transport option `takes`; all other queues as kombu does."""
+
+    QoS = QoS
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "takes")
+    takes = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._asked_for_tasks = False
+        self._nothing_left = False
+        self.held_key = keys.unacked_key(self.takes)
+        self.held_index_key = keys.unacked_index_key(self.takes)
+        self._bell = keys.bell_key(self.takes)
+
+    def run_script(self, name: str, arguments: list[Any]) -> int:
+        """Run one of the scripts on what is held: `hold` or `give_back`."""
+        script = SCRIPTS[name]
+        whole = [3, self.held_key, self.held_index_key, self._bell, *arguments]
+        with self.conn_or_acquire() as client:
+            try:
+                return int(client.evalsha(script.sha, *whole))
+            except NoScriptError:
+                return int(client.eval(script.source, *whole))
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        POLL_CLOCK.touch()
+        if self.active_queues != [self.takes]:
+            self._asked_for_tasks = False
+            super()._brpop_start(timeout)
+            return
+        connection = self.client.connection
+        self._in_poll = connection
+        self._brpop_sent_at = monotonic()
+        self._asked_for_tasks = not self._nothing_left
+        if self._asked_for_tasks:
+            lists = [keys.queue_list(self.takes, step) for step in self.priority_steps]
+            room = self.qos.can_consume_max_estimate()
+            whole = [self.held_key, self.held_index_key, self._bell, *lists]
+            connection.send_command(
+                "EVALSHA", SCRIPTS["take"].sha, len(whole), *whole, 100 if room is None else max(1, room)
+            )
+        else:
+            connection.send_command("BRPOP", self._bell, timeout or self.brpop_timeout)
+        self._nothing_left = False
+
+    def _brpop_read(self, **options: Any) -> bool:
+        POLL_CLOCK.touch()
+        if self.active_queues != [self.takes] and not self._asked_for_tasks:
+            return bool(super()._brpop_read(**options))
+        try:
+            try:
+                reply = self.client.parse_response(self.client.connection, "", **options)
+            except NoScriptError:
+                self._load_take()
+                return True
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not self._asked_for_tasks:
+                return True  # the bell, or its timeout: ask for tasks next
+            self._nothing_left = not reply
+            for place in range(1, len(reply), 2):
+                self.connection._deliver(loads(reply[place].decode()), self.takes)
+            return True
+        finally:
+            self._in_poll = None
+            self._asked_for_tasks = False
+
+    def _load_take(self) -> None:
+        with self.conn_or_acquire() as client:
+            client.script_load(SCRIPTS["take"].source)
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        super()._put(queue, message, **kwargs)
+        if queue == self.takes:
+            with self.conn_or_acquire() as client:
+                pipe = client.pipeline(transaction=False)
+                pipe.lpush(self._bell, "1")
+                pipe.ltrim(self._bell, 0, 0)
+                pipe.expire(self._bell, 60)
+                pipe.execute()
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
+
+
+class Transport(kombu_redis.Transport):
+    """kombu's Redis transport, with our channel."""
+
+    Channel = Channel
+    hub: Any = None
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """As kombu; the loop is where acknowledgements are gathered."""
+        self.hub = loop
+        super().register_with_event_loop(connection, loop)
