@@ -6,14 +6,13 @@ import os
 import signal
 import sys
 
+from beat.lock import Lock
+from beat.schedule import Job, Schedule
+from beat.sweep import Sweep
 from store.configuration import Configuration, load
 from store.connection import Broker
 from store.ledger import Ledger
 from toolswarm.errors import ConfigurationError
-
-from beat.lock import Lock
-from beat.schedule import Job, Schedule
-from beat.sweep import Sweep
 
 SWEEP_EVERY_S = 0.5
 """A lost call is noticed within its lease and this."""

@@ -6,9 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from toolswarm.errors import BrokerUnavailable
 
 from beat.lock import Lock
+from toolswarm.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,9 @@ def down(folder: StateFolder, screen: Screen, *, now: bool) -> int:
     if not pid:
         print("Toolswarm is not running")
         return 0
+    before = folder.read_snapshot()
+    if before is not None:
+        screen.assume(before)
     _send(pid, signal.SIGQUIT if now else signal.SIGTERM)
     began = time.monotonic()
     while folder.running_pid() == pid:

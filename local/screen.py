@@ -25,6 +25,10 @@ class Screen(Protocol):
         """Show what is new."""
         ...
 
+    def assume(self, snapshot: Snapshot) -> None:
+        """Take this for known: only what changes from here on is news."""
+        ...
+
     def tick(self) -> None:
         """Move the spinners; called ten times a second."""
         ...
@@ -56,6 +60,10 @@ class PlainScreen:
         for line in news(self._known, snapshot):
             self.say(line)
 
+    def assume(self, snapshot: Snapshot) -> None:
+        """Take this for known."""
+        news(self._known, snapshot)
+
     def tick(self) -> None:
         """Nothing moves here."""
 
@@ -85,9 +93,13 @@ class LiveScreen:
         self._snapshot = snapshot
         if moving or self._live is not None:
             self._draw(moving)
-            return
+            lines = [line for line in lines if line.startswith(("✗", "  |"))]  # the block has no room for last words
         for line in lines:
             self._console.print(f"  {line}", style="yellow", markup=False)
+
+    def assume(self, snapshot: Snapshot) -> None:
+        """Take this for known."""
+        news(self._known, snapshot)
 
     def tick(self) -> None:
         """Turn the spinners."""
@@ -156,9 +168,13 @@ def news(known: dict[str, ServiceSnapshot], snapshot: Snapshot) -> list[str]:
         line = _news_of(service)
         if line and not (before and _news_of(before) == line):
             lines.append(line)
-            if service.state is ServiceState.CRASH_LOOP:
-                lines.extend(f"  | {words}" for words in service.last_words)
+            lines.extend(last_words(service))
     return lines
+
+
+def last_words(service: ServiceSnapshot) -> list[str]:
+    """What a service that was given up said last, line by line."""
+    return [f"  | {words}" for words in service.last_words] if service.state is ServiceState.CRASH_LOOP else []
 
 
 def _news_of(service: ServiceSnapshot) -> str:

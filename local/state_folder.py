@@ -42,6 +42,7 @@ class StateFolder:
         self.services_file = self.path / "services.json"
         self.api_key_file = self.path / "api_key"
         self._lock_file = self.path / "lock"
+        self._sockets: Path | None = None
 
     def create(self) -> None:
         """Make the folder and its parts, for their owner alone."""
@@ -120,7 +121,17 @@ class StateFolder:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(folder):
             raise ConfigurationError(f"{folder} belongs to somebody else or is open to others; remove it")
+        self._sockets = folder
         return folder
+
+    def remove_socket_folder(self) -> None:
+        """Remove the folder of sockets that was made for this system, when no server uses it any more."""
+        if self._sockets is None:
+            return
+        for socket in self._sockets.glob("*.sock"):
+            socket.unlink()
+        self._sockets.rmdir()
+        self._sockets = None
 
 
 def _is_private(folder: Path) -> bool:

@@ -94,6 +94,7 @@ class Supervisor:
             self._phase = Phase.STOPPED
             self._report()
             self._folder.remove_endpoint()
+            self._folder.remove_socket_folder()
 
     async def _drain(self) -> None:
         drain = asyncio.create_task(self._drain_by_stage())

@@ -76,6 +76,9 @@ def up_detached(setup: Setup, *, demo: bool = False) -> int:
     screen = make_screen(setup.environ)
     try:
         snapshot = watch(setup.folder, screen, pid=process.pid, ended=lambda: process.poll() is not None)
+    except KeyboardInterrupt:
+        screen.say("Toolswarm goes on starting in the background; `make down` stops it")
+        raise
     finally:
         screen.close()
     process.returncode = 0  # it is meant to outlive us: no complaint that it still runs
@@ -216,9 +219,7 @@ def _ready_text(setup: Setup, snapshot: Snapshot, keys: Keys, *, foreground: boo
     lines = ["", *(f"  ! {note}" for note in snapshot.notes)]
     lost = [service for service in snapshot.services if service.state is ServiceState.CRASH_LOOP]
     if lost:
-        lines.append("Toolswarm runs, without " + ", ".join(service.name for service in lost) + ":")
-        for service in lost:
-            lines += [f"  ✗ {service.name} {service.note}", *(f"    | {words}" for words in service.last_words)]
+        lines.append("Toolswarm runs, but without " + ", ".join(service.name for service in lost))
     else:
         lines.append(f"Toolswarm is ready in {snapshot.ready_s or 0:.1f} s")
     lines += ["", f"  HTTP      {url}/v1/calls", f"  OpenAPI   {url}/openapi.json"]

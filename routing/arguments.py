@@ -3,6 +3,7 @@
 from typing import Any
 
 import jsonschema_rs
+
 from toolswarm.errors import InvalidArguments
 from toolswarm.messages import Operation
 

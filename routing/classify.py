@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from routing.rules import PATH_RULES, PathRule
 from store import keys
 from store.configuration import Routing
 from toolswarm.errors import UnknownOperation
 from toolswarm.messages import Operation, Route, RouteReason, SubmitBody
-
-from routing.rules import PATH_RULES, PathRule
 
 
 def classify(body: SubmitBody, catalogue: Mapping[str, Operation], routing: Routing) -> Route:

@@ -11,6 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+
+from routing import task_message
+from routing.arguments import Validators
+from routing.classify import classify
+from routing.signing import Signer
 from store import heartbeat, keys
 from store.catalogue import Catalogue
 from store.configuration import Configuration
@@ -30,11 +35,6 @@ from toolswarm.messages import (
     ToolResult,
     canonical,
 )
-
-from routing import task_message
-from routing.arguments import Validators
-from routing.classify import classify
-from routing.signing import Signer
 
 T = TypeVar("T")
 _CATALOGUE_RETRY_S = 0.25
@@ -254,9 +254,7 @@ class Front:
         )
         queues = sorted({keys.tool_queue(operation.tool) for operation in catalogue.values()} | {keys.INTAKE_QUEUE})
         lengths = await asyncio.gather(*(self._backlog(queue) for queue in queues))
-        return SwarmStatus(
-            at=at, workers=tuple(workers), backlog=dict(zip(queues, lengths, strict=True)), ended=ended
-        )
+        return SwarmStatus(at=at, workers=tuple(workers), backlog=dict(zip(queues, lengths, strict=True)), ended=ended)
 
     async def _backlog(self, queue: str) -> int:
         steps = keys.PRIORITY_STEPS.values()
@@ -288,4 +286,3 @@ def _check_id(call_id: str) -> CallId:
 
 def _request_hash(call: ToolCall) -> str:
     return hashlib.sha256(canonical([call.operation, call.arguments])).hexdigest()
-

@@ -15,6 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
 from toolswarm.errors import ConfigurationError, OperationFailed
 from toolswarm.messages import ToolCall, canonical
 

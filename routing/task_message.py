@@ -10,10 +10,10 @@ import os
 import socket
 
 import msgspec
-from toolswarm.messages import Operation, Priority, ToolCall
 
 from routing.signing import HEADER, Envelope
 from store import keys
+from toolswarm.messages import Operation, Priority, ToolCall
 
 _NO_ARGUMENTS = base64.b64encode(
     msgspec.json.encode([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])

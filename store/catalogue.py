@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from toolswarm.messages import Operation
 
 from store import keys
 from store.connection import Broker, text
+from toolswarm.messages import Operation
 
 _KEEP_S = 7 * 86400
 
@@ -47,9 +47,9 @@ class Catalogue:
                     for entry in stored.values()
                     for operation in msgspec.json.decode(entry, type=list[Operation])
                 ]
-                self._operations = {entry.full_name: entry for entry in sorted(found, key=lambda entry: entry.full_name)}
+                self._operations = {
+                    entry.full_name: entry for entry in sorted(found, key=lambda entry: entry.full_name)
+                }
                 self._stored = stored
             self._read_at = now
         return self._operations
-
-

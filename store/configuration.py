@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
+
 from toolswarm.errors import ConfigurationError
 
 PREFIX = "TOOLSWARM_"
@@ -113,9 +114,7 @@ class Routing(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     default_tool: str = "desktop"
     rules: tuple[RoutingRule, ...] = ()
-    fallbacks: dict[str, tuple[str, ...]] = msgspec.field(
-        default_factory=lambda: {"droplet": ("desktop",)}
-    )
+    fallbacks: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: {"droplet": ("desktop",)})
     """Tool -> tools to try next, for `read` and `idempotent` operations that failed before their effect."""
 
 
@@ -284,9 +283,7 @@ def _refuse_unknown(settings: Mapping[str, Any], struct: type[msgspec.Struct], w
         if key not in hints:
             near = difflib.get_close_matches(key, hints, n=1)
             advice = f"; did you mean {where}{near[0]}?" if near else f"; known: {', '.join(hints)}"
-            raise ConfigurationError(
-                f"configuration: unknown key {where}{key}{advice}", key=f"{where}{key}"
-            )
+            raise ConfigurationError(f"configuration: unknown key {where}{key}{advice}", key=f"{where}{key}")
         if not isinstance(value, dict):
             continue
         hint = hints[key]

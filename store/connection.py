@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 from redis.exceptions import NoScriptError, RedisError, ResponseError
-from toolswarm.errors import BrokerUnavailable, ConfigurationError
 
 from store.scripts import SCRIPTS
+from toolswarm.errors import BrokerUnavailable, ConfigurationError
 
 Argument = str | bytes | int | float
 _BATCH = 512
@@ -130,7 +130,7 @@ class Broker:
 
     async def _ask(self, connection: Connection | UnixDomainSocketConnection, batch: list[_Command]) -> None:
         if not connection.is_connected:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         packed = connection.pack_commands([command.arguments for command in batch])
         await connection.send_packed_command(packed)
         unknown: list[_Command] = []

@@ -3,10 +3,10 @@
 from typing import Any
 
 import msgspec
-from toolswarm.messages import WorkerStatus
 
 from store import keys
 from store.connection import Broker, text
+from toolswarm.messages import WorkerStatus
 
 KEEP_S = 30
 

@@ -9,12 +9,12 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from toolswarm.errors import CallNotFound, IdempotencyConflict
-from toolswarm.messages import Effect, Priority, ResultMeta, ToolCall, ToolResult, encode
-from toolswarm.states import State
 
 from store import keys
 from store.connection import Broker, text
+from toolswarm.errors import CallNotFound, IdempotencyConflict
+from toolswarm.messages import Effect, Priority, ResultMeta, ToolCall, ToolResult, encode
+from toolswarm.states import State
 
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,9 +204,7 @@ class Ledger:
         reply = await self._broker.script("watch", [keys.call_key(call_id)], [tenant, channel])
         if not reply:
             raise not_found(call_id)
-        pending = ToolResult(
-            id=call_id, status=State(text(reply[0])), meta=ResultMeta(accepted_at=float(reply[2]))
-        )
+        pending = ToolResult(id=call_id, status=State(text(reply[0])), meta=ResultMeta(accepted_at=float(reply[2])))
         return decode_result(reply[1]) or pending, float(reply[3])
 
     async def read_result(self, call_id: str) -> tuple[bool, ToolResult | None]:

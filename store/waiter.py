@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 from redis.exceptions import RedisError
-from toolswarm.errors import BrokerUnavailable
-from toolswarm.messages import CallEvent, ErrorInfo, ToolResult
-from toolswarm.states import State
 
 from store import keys
 from store.connection import open_connection
 from store.ledger import Ledger, decode_result
+from toolswarm.errors import BrokerUnavailable
+from toolswarm.messages import CallEvent, ErrorInfo, ToolResult
+from toolswarm.states import State
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class Waiter:
     async def _listen(self) -> None:
         connection = open_connection(self._url, 5.0)
         try:
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
             await connection.send_command("SUBSCRIBE", self.channel)
             await connection.read_response(timeout=5.0)
             self._look_at_all_now()  # what ended while nobody listened
@@ -169,9 +169,7 @@ class Waiter:
         entry = self._expected.get(call_id.decode())
         if entry is None:
             return
-        self._settle(
-            call_id.decode(), entry, State(state.decode()), float(at), decode_result(result)
-        )
+        self._settle(call_id.decode(), entry, State(state.decode()), float(at), decode_result(result))
 
     def _settle(self, call_id: str, entry: _Expected, state: State, at: float, result: ToolResult | None) -> None:
         if entry.result is not None:

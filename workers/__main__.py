@@ -11,13 +11,13 @@ from typing import Any
 
 from celery.signals import worker_ready, worker_shutdown
 from celery.worker import state as worker_state
+
 from routing.signing import HEADER
 from store import keys
 from store.configuration import Configuration, load
 from tasks.operation import Tool
 from tasks.registry import TOOLS
 from toolswarm.errors import ConfigurationError
-
 from workers.app import app, register_intake, register_tool
 from workers.beating import Heartbeat, describe_worker
 from workers.host import Host

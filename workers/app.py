@@ -9,11 +9,11 @@ from typing import Any
 
 from celery import Celery
 from celery.app.task import Task as CeleryTask
+
 from routing.signing import HEADER
 from tasks.operation import Tool
 from toolswarm.intake import INTAKE_TASK
 from toolswarm.states import State
-
 from workers import transport  # noqa: F401 - makes kombu know the scheme of our broker_url
 from workers.host import Host, host_of_process
 from workers.runner import Outcome, Task
@@ -40,7 +40,7 @@ def register_tool(tool: Tool, make_host: Callable[[], Host], *, own_pool: bool) 
         return str(outcome.state or outcome.code)
 
     for declaration in tool.operations.values():
-        task = app.task(run, name=f"{tool.name}.{declaration.name}", bind=True, throws=(CallEnded,))
+        task = app.task(name=f"{tool.name}.{declaration.name}", bind=True, throws=(CallEnded,))(run)
         if own_pool:
             task.Strategy = STRATEGY
 
@@ -51,4 +51,4 @@ def register_intake() -> None:
     def never_called(**arguments: str) -> None:
         raise AssertionError("requests are answered by the pool")
 
-    app.task(never_called, name=INTAKE_TASK).Strategy = STRATEGY
+    app.task(name=INTAKE_TASK)(never_called).Strategy = STRATEGY

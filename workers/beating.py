@@ -11,7 +11,6 @@ from store.catalogue import publish
 from store.connection import Broker
 from toolswarm.errors import BrokerUnavailable
 from toolswarm.messages import Operation, WorkerStatus
-
 from workers.transport import POLL_CLOCK
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from store.configuration import Configuration
 from store.connection import Broker
 from store.ledger import Ledger
 from tasks.operation import Tool
-
 from workers.attempt import StopReason
 from workers.loop_thread import LoopThread
 from workers.renewal import Renewal

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+
 from routing.front import Caller, Front
 from store import keys
 from store.configuration import Configuration
@@ -25,7 +26,6 @@ from toolswarm.errors import (
 from toolswarm.intake import REPLY_TTL_S, REQUEST_TTL_S, IntakeReply, IntakeRequest, open_request
 from toolswarm.messages import SubmitBody, encode
 from toolswarm.states import State
-
 from workers.runner import Outcome
 
 logger = logging.getLogger(__name__)

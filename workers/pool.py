@@ -1,3 +1,7 @@
+# mypy: disable-error-code="attr-defined,arg-type"
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportUnknownParameterType=false, reportMissingParameterType=false
+# (the stubs of Celery leave out what a pool and a request are made of)
 """The asyncio pool: Celery's consumer in the main thread, calls as coroutines on a loop in another.
 
 Tasks go to the loop, and outcomes come back, in batches: one wake-up of the other thread for all that is ready. Celery
@@ -16,9 +20,9 @@ from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 from celery.worker.request import Request
 from kombu.asynchronous import get_event_loop
+
 from toolswarm.errors import BrokerUnavailable
 from toolswarm.states import State
-
 from workers.runner import Outcome
 
 logger = logging.getLogger(__name__)
@@ -48,7 +52,7 @@ class Handler(Protocol):
         ...
 
 
-class CallRequest(Request):  # type: ignore[misc]  # celery-types has it untyped
+class CallRequest(Request):
     """A task on its way through the asyncio pool."""
 
     @property
@@ -85,8 +89,8 @@ def call_strategy(task: Any, app: Any, consumer: Any) -> Callable[..., None]:
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
         request = CallRequest(
             message,
-            on_ack=ack,
-            on_reject=reject,
+            on_ack=message.ack_log_error,  # at once: we are on Celery's thread, and the freed slot must be seen now
+            on_reject=message.reject_log_error,
             app=app,
             hostname=consumer.hostname,
             eventer=consumer.event_dispatcher,
@@ -119,7 +123,7 @@ def make_pool(handler: Handler) -> type[BasePool]:
     return Pool
 
 
-class CallPool(BasePool):  # type: ignore[misc]  # celery-types has it untyped
+class CallPool(BasePool):
     """`limit` is the number of slots."""
 
     uses_semaphore = False
@@ -165,7 +169,9 @@ class CallPool(BasePool):  # type: ignore[misc]  # celery-types has it untyped
             self._to_celery.append((request, outcome))
             if not self._celery_woken:
                 self._celery_woken = True
-                get_event_loop().call_soon(self._end_requests)
+                hub = get_event_loop()
+                if hub is not None:  # none: the worker is stopping, and `on_close` fetches the rest
+                    hub.call_soon(self._end_requests)
 
     def _end_requests(self) -> None:
         """Called on Celery's thread."""

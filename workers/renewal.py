@@ -7,7 +7,6 @@ import time
 
 from store.ledger import Ledger, Verdict
 from toolswarm.errors import BrokerUnavailable
-
 from workers.attempt import Attempt, StopReason
 
 logger = logging.getLogger(__name__)

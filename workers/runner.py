@@ -13,13 +13,13 @@ import traceback
 from typing import Any
 
 import msgspec
+
 from routing.signing import SignatureRefused, Verifier, check_call
 from store.ledger import Grant, Ledger, Refusal
 from tasks.operation import OperationDeclaration, Tool
 from toolswarm.errors import InvalidArguments, OperationFailed
 from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, encode
 from toolswarm.states import State
-
 from workers.attempt import Attempt, LeaseLost, StopReason
 from workers.renewal import Renewal
 
@@ -98,19 +98,23 @@ class Runner:
             return Outcome(state=None, code=error.code)
         asked_at = time.monotonic()
         grant = await self._ledger.claim(
-            task.id, worker=self._worker, nonce=secrets.token_hex(8), lease_s=self._renewal.lease_s, retry_for_s=_CLAIM_RETRY_S
+            task.id,
+            worker=self._worker,
+            nonce=secrets.token_hex(8),
+            lease_s=self._renewal.lease_s,
+            retry_for_s=_CLAIM_RETRY_S,
         )
         if isinstance(grant, Refusal):
             return Outcome(state=None, code=grant.value)
         attempt = Attempt(grant, self._ledger, lease_s=self._renewal.lease_s, asked_at=asked_at)
         self._renewal.add(attempt)
         try:
+            result: ToolResult | None
             try:
                 check_call(envelope, grant.call, task.operation)
+                result = await self._attempt(attempt, asked_at)
             except SignatureRefused as error:
                 result = self._result(attempt, asked_at, State.FAILED, error=error.info())
-            else:
-                result = await self._attempt(attempt, asked_at)
             return await self._end(attempt, result, asked_at)
         finally:
             self._renewal.discard(attempt)
@@ -161,7 +165,8 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - the outermost loop around foreign code; it is logged and told
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s failed with %s (its message may hold data):\n%s", name, type(error).__name__, frames)
-            info = ErrorInfo(code="internal", message=f"{name} failed with {type(error).__name__}: see the worker's log")
+            message = f"{name} failed with {type(error).__name__}: see the worker's log"
+            info = ErrorInfo(code="internal", message=message)
             return self._result(attempt, asked_at, State.FAILED, error=info)
         finally:
             timer.cancel()
@@ -256,11 +261,15 @@ class Runner:
 
 
 async def _ends_within(in_thread: concurrent.futures.Future[Any], seconds: float) -> bool:
-    ended = asyncio.get_running_loop().create_future()
     loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not ended.done():
+            ended.set_result(None)
 
     def wake(_: object) -> None:
-        loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+        loop.call_soon_threadsafe(settle)
 
     in_thread.add_done_callback(wake)
     try:
@@ -269,4 +278,3 @@ async def _ends_within(in_thread: concurrent.futures.Future[Any], seconds: float
     except TimeoutError:
         return False
     return True
-

@@ -4,10 +4,10 @@ import os
 import socket
 
 import paramiko
-from store.configuration import DropletHost
-from toolswarm.errors import OperationFailed
 
+from store.configuration import DropletHost
 from tasks.droplet.pinned import PinnedKeys, failed
+from toolswarm.errors import OperationFailed
 
 _DISABLED = {
     "ciphers": ("3des-cbc", "aes128-cbc", "aes192-cbc", "aes256-cbc"),

@@ -5,6 +5,7 @@ import binascii
 import os
 
 import paramiko
+
 from store.configuration import DropletHost
 from toolswarm.errors import OperationFailed
 
