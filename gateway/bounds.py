@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from gateway.drain import Drain
 from routing.front import Caller, Front
 from store.configuration import Gateway
-from toolswarm.errors import BrokerUnavailable, CallNotFound, ToolswarmError, Unavailable
-from toolswarm.ids import is_call_id
+from toolswarm.errors import BrokerUnavailable, ToolswarmError, Unavailable
 from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 
 BATCH_TIMEOUT_PER_CALL_S = 0.01
@@ -48,9 +47,8 @@ class BoundedFront:
         """The result, or the state so far when `wait_s` is over or the gateway begins to drain.
 
         Raises:
-            CallNotFound: no such call, or not a call id at all (it is never looked up).
+            CallNotFound: no such call of this caller's, or not a call id at all.
         """
-        _refuse_malformed(call_id)
         if wait_s > 0:
             try:
                 async with self._drain.bounded(wait_s + self._broker_timeout_s):
@@ -75,7 +73,6 @@ class BoundedFront:
 
     async def cancel(self, call_id: str, caller: Caller) -> ToolResult:
         """Ask that the call stop."""
-        _refuse_malformed(call_id)
         async with self._answered():
             return await self._front.cancel(call_id, caller)
 
@@ -110,8 +107,3 @@ class BoundedFront:
 
 
 _PERHAPS_ACCEPTED = "; the call may have been accepted: send it again with the same Idempotency-Key"
-
-
-def _refuse_malformed(call_id: str) -> None:
-    if not is_call_id(call_id):
-        raise CallNotFound("there is no call with this id, or its record has expired")

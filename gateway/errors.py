@@ -90,7 +90,7 @@ _FACES: dict[type[ToolswarmError], _Face] = {
 
 # A failed call whose operation found nothing there is a 404; every other code of an operation is a 422.
 _NOTHING_THERE = _Face(404, "Not found")
-_NOTHING_THERE_CODES = frozenset({"not_found", "file_not_found", "path_not_found", "repository_not_found"})
+_NOTHING_THERE_CODES = frozenset({"not_found"})
 
 _ENDED: dict[State, type[CallEnded]] = {
     State.FAILED: errors.CallFailed,

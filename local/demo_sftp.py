@@ -5,15 +5,16 @@ import stat
 from typing import BinaryIO
 
 import paramiko
+from paramiko.sftp import SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_PERMISSION_DENIED
 
 from tasks.confined import Confined
 from toolswarm.errors import OperationFailed
 
-_STATUS = {
-    "not_found": paramiko.SFTP_NO_SUCH_FILE,
-    "not_a_directory": paramiko.SFTP_NO_SUCH_FILE,
-    "permission": paramiko.SFTP_PERMISSION_DENIED,
-    "path_refused": paramiko.SFTP_PERMISSION_DENIED,
+_STATUS: dict[str, int] = {
+    "not_found": SFTP_NO_SUCH_FILE,
+    "not_a_directory": SFTP_NO_SUCH_FILE,
+    "permission": SFTP_PERMISSION_DENIED,
+    "path_refused": SFTP_PERMISSION_DENIED,
 }
 
 
@@ -31,12 +32,12 @@ class DemoFiles(paramiko.SFTPServerInterface):
     def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
         """A regular file, to read."""
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            return paramiko.SFTP_PERMISSION_DENIED
+            return SFTP_PERMISSION_DENIED
         try:
             with self._confined.open_file(self._inside(path)) as fd:
                 return _OpenFile(os.fdopen(os.dup(fd), "rb"))
         except OperationFailed as error:
-            return _STATUS.get(error.failure_code, paramiko.SFTP_FAILURE)
+            return _STATUS.get(error.failure_code, SFTP_FAILURE)
 
     def stat(self, path: str) -> paramiko.SFTPAttributes | int:
         """What a path is."""
@@ -47,7 +48,7 @@ class DemoFiles(paramiko.SFTPServerInterface):
             if error.failure_code == "is_a_directory":
                 with self._confined.open_folder(self._inside(path)) as fd:
                     return paramiko.SFTPAttributes.from_stat(os.fstat(fd))
-            return _STATUS.get(error.failure_code, paramiko.SFTP_FAILURE)
+            return _STATUS.get(error.failure_code, SFTP_FAILURE)
 
     def lstat(self, path: str) -> paramiko.SFTPAttributes | int:
         """The same: links are followed within the folder."""
@@ -64,7 +65,7 @@ class DemoFiles(paramiko.SFTPServerInterface):
                         found.append(paramiko.SFTPAttributes.from_stat(status, name))
                 return found
         except OperationFailed as error:
-            return _STATUS.get(error.failure_code, paramiko.SFTP_FAILURE)
+            return _STATUS.get(error.failure_code, SFTP_FAILURE)
 
     def _inside(self, path: str) -> str:
         return path.lstrip("/") or "."

@@ -12,13 +12,17 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, OPEN_SUCCEEDED
 
 from local.demo_sftp import DemoFiles
 from tasks.confined import Confined
@@ -27,7 +31,6 @@ USER = "demo"
 _BACKLOG = 50
 _CHUNK_BYTES = 32_768
 _HANDSHAKE_TIMEOUT_S = 30.0
-_MSG_CHANNEL_REQUEST = 98
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class DemoKeys:
     """The keys in the folder."""
 
     host: paramiko.PKey
-    client_public: bytes
+    client: paramiko.PKey
     client_file: Path
 
     @property
@@ -48,7 +51,7 @@ def make_keys(folder: Path, port: int) -> DemoKeys:
     """The keys of the folder, made when they are not there, and `known_hosts` for this port."""
     folder.mkdir(parents=True, exist_ok=True)
     host, client = (_key(folder / name) for name in ("host_key", "client_key"))
-    keys = DemoKeys(host=host, client_public=client.asbytes(), client_file=folder / "client_key")
+    keys = DemoKeys(host=host, client=client, client_file=folder / "client_key")
     _write_private(folder / "known_hosts", f"[127.0.0.1]:{port} {keys.host_line}\n".encode())
     return keys
 
@@ -84,10 +87,7 @@ class DemoSshd:
         with self._lock:
             transports, commands = set(self._transports), set(self._commands)
         if self._socket.fileno() >= 0:
-            try:
-                self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept
-            except OSError as error:
-                print(f"the listening socket was closed already: {error.strerror}", file=sys.stderr)
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept
             self._socket.close()
         for transport in transports:
             transport.close()
@@ -108,31 +108,31 @@ class DemoSshd:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,
             start_new_session=True,
         )
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         with self._lock:
             self._commands.add(process.pid)
-        feeder = threading.Thread(target=_feed, args=(channel, process.stdin.fileno()), daemon=True)
+        feeder = threading.Thread(target=_feed, args=(channel, process.stdin), daemon=True)
         outputs = [
-            threading.Thread(target=_carry, args=(process.stdout.fileno(), channel.sendall), daemon=True),
-            threading.Thread(target=_carry, args=(process.stderr.fileno(), channel.sendall_stderr), daemon=True),
+            threading.Thread(target=_carry, args=(process.stdout, channel.sendall), daemon=True),
+            threading.Thread(target=_carry, args=(process.stderr, channel.sendall_stderr), daemon=True),
         ]
         for thread in (feeder, *outputs):
             thread.start()
         code = process.wait()
         with self._lock:
             self._commands.discard(process.pid)
-        if code >= 0 and not channel.closed:
-            channel.send_exit_status(code)
-        elif not channel.closed:
-            _send_exit_signal(channel, signal.Signals(-code).name.removeprefix("SIG"))
+        # A command that a signal has ended has no status: the channel just closes.
+        if code >= 0:
+            with suppress(paramiko.SSHException, OSError):  # the client has gone
+                channel.send_exit_status(code)
         for thread in outputs:
             thread.join()
         channel.close()
-        feeder.join()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            pipe.close()
 
     def _welcome(self, connection: socket.socket) -> None:
         connection.settimeout(_HANDSHAKE_TIMEOUT_S)
@@ -163,11 +163,11 @@ class _Guest(paramiko.ServerInterface):
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        known = username == USER and key.asbytes() == self._server.keys.client_public
-        return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
+        known = username == USER and key.asbytes() == self._server.keys.client.asbytes()
+        return AUTH_SUCCESSFUL if known else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED if kind == "session" else paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        return OPEN_SUCCEEDED if kind == "session" else OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         if b"\0" in command:
@@ -176,48 +176,24 @@ class _Guest(paramiko.ServerInterface):
         return True
 
 
-def _feed(channel: paramiko.Channel, stdin: int) -> None:
+def _feed(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
     """The client's data into the command, until either end."""
-    descriptor = os.dup(stdin)
-    os.close(stdin)
-    try:
+    with stdin, suppress(BrokenPipeError):  # the command may not read it all
         while chunk := channel.recv(_CHUNK_BYTES):
             left = memoryview(chunk)
             while left:
-                left = left[os.write(descriptor, left) :]
-    except BrokenPipeError:
-        return  # the command does not read on
-    finally:
-        os.close(descriptor)
+                left = left[os.write(stdin.fileno(), left) :]
 
 
-def _carry(source: int, send: "object") -> None:
-    assert callable(send)
-    try:
-        while chunk := os.read(source, _CHUNK_BYTES):
+def _carry(source: IO[bytes], send: Callable[[bytes], object]) -> None:
+    with source, suppress(OSError):  # a client that has gone: the command gets SIGPIPE, as from an sshd
+        while chunk := os.read(source.fileno(), _CHUNK_BYTES):
             send(chunk)
-    except OSError:
-        return  # the client has gone; the command runs on, and gets SIGPIPE when the pipe is closed
-
-
-def _send_exit_signal(channel: paramiko.Channel, name: str) -> None:
-    message = paramiko.Message()
-    message.add_byte(bytes([_MSG_CHANNEL_REQUEST]))
-    message.add_int(channel.remote_chanid)
-    message.add_string("exit-signal")
-    message.add_boolean(False)
-    message.add_string(name)
-    message.add_boolean(False)
-    message.add_string("")
-    message.add_string("")
-    channel.transport._send_user_message(message)
 
 
 def _kill_group(group: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # ended by itself just now
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # ended by itself just now
 
 
 def _key(file: Path) -> paramiko.PKey:

@@ -13,6 +13,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,9 +129,7 @@ class StateFolder:
         """Remove the folder of sockets that was made for this system, when no server uses it any more."""
         if self._sockets is None:
             return
-        for socket in self._sockets.glob("*.sock"):
-            socket.unlink()
-        self._sockets.rmdir()
+        shutil.rmtree(self._sockets)
         self._sockets = None
 
 

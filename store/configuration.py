@@ -1,4 +1,4 @@
-"""What can be configured: `toolswarm.toml`, then the environment (`TOOLSWARM_SECTION__KEY`), checked once, at the start.
+"""What can be configured: `toolswarm.toml`, then the environment (`TOOLSWARM_SECTION__KEY`), checked once.
 
 The names that deployments use for secrets work too: `MCP_API_KEY`, `GITHUB_TOKEN`, and each as `NAME_FILE` (a Docker
 secret). With no configuration at all everything runs. Only `__main__.py` files and `celeryconfig.py` call `load`.

@@ -1,6 +1,7 @@
 # mypy: disable-error-code="attr-defined,arg-type"
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportUnknownParameterType=false, reportMissingParameterType=false
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false, reportUnknownParameterType=false
+# pyright: reportMissingParameterType=false
 # (the stubs of Celery leave out what a pool and a request are made of)
 """The asyncio pool: Celery's consumer in the main thread, calls as coroutines on a loop in another.
 

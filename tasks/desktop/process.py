@@ -72,25 +72,18 @@ async def run_watched(command: Command, before_start: Callable[[], Awaitable[Non
             os.close(control_read)  # else a write to a dead watcher would look like a success
         try:
             await before_start()
-            _tell(control_write, b"g")
+            _tell(control_write, watcher.START)
             _feed(transport, command.stdin)
             await asyncio.wait((watching.exited,), timeout=command.timeout_s)
             timed_out = not watching.exited.done()
-        except BaseException:
-            # Cancelled, or not to be started: a watcher that was not told to start just ends at the pipe's end.
-            _tell(control_write, b"s")
-            os.close(control_write)
-            control_write = -1
-            raise
         finally:
-            if not watching.exited.done() and control_write >= 0:
-                _tell(control_write, b"s")
+            if not watching.exited.done():
+                _tell(control_write, watcher.STOP)  # also the first word, when it is not to start at all
             await _settle(transport, watching, request)
         return _ended(request, watching, timed_out)
     finally:
         os.close(request)
-        if control_write >= 0:
-            os.close(control_write)
+        os.close(control_write)
 
 
 class _Watching(asyncio.SubprocessProtocol):
@@ -141,13 +134,18 @@ async def _settle(transport: asyncio.SubprocessTransport, watching: _Watching, r
         await asyncio.wait((watching.exited,), timeout=GRACE_S + _SETTLE_S)
         if not watching.exited.done():
             transport.kill()
+        _kill_unwatched(request)
         await asyncio.wait((watching.closed,), timeout=_SETTLE_S)
     finally:
         transport.close()
-        report = _report(request)
-        if "started" in report and not _is_complete(report):
-            with suppress(ProcessLookupError):
-                os.killpg(report["started"], signal.SIGKILL)
+
+
+def _kill_unwatched(request: int) -> None:
+    """End the command's group when the watcher was killed and could not."""
+    report = _report(request)
+    if "started" in report and not _is_complete(report):
+        with suppress(ProcessLookupError):
+            os.killpg(report["started"], signal.SIGKILL)
 
 
 def _report(request: int) -> dict[str, int]:

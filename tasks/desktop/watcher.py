@@ -6,8 +6,8 @@ subreaper of that tree, the watcher inherits every process that loses its parent
 by `setsid` or a double fork is found, too. When the command itself ends, what it left behind is ended as well.
 
 Arguments: descriptors of the control pipe, of the request (program, folder, arguments, environment: a memory file
-that also takes the report) and of the working folder, and the grace in seconds. The first byte on the pipe means:
-start; the second: SIGTERM, then SIGKILL after the grace. Its end means SIGKILL at once, or never start.
+that also takes the report) and of the working folder, and the grace in seconds. On the pipe, START must come
+first; then STOP means SIGTERM, and SIGKILL after the grace; the pipe's end means SIGKILL at once, or never to start.
 
 The report, in the request's place, one line each: `started PID`, then `ran MICROSECONDS` and `exit CODE` or
 `signal NUMBER`; or `exec ERRNO` alone.
@@ -22,6 +22,8 @@ import sys
 import time
 
 SEPARATOR = b"\0"
+START = b"g"
+STOP = b"s"
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _STRAGGLER_GRACE_S = 0.2
@@ -36,7 +38,7 @@ def main() -> None:
         os.set_inheritable(fd, False)
     program, argv, environment = _read(request_fd)
     _prepare(folder)
-    if not os.read(control, 1):
+    if os.read(control, 1) != START:
         return
     began = time.monotonic()
     pid = _start(program, argv, environment, request_fd)

@@ -1,7 +1,7 @@
 """Running a command on a remote host: an argument list, a time limit that holds, and an honest end."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import paramiko
@@ -146,7 +146,9 @@ def _stopped(program: str, result: RemoteResult, asked: bool, killed: bool) -> O
 
 
 def _lost(host: str, result: RemoteResult | None = None) -> OperationFailed:
-    details = {} if result is None else {"stdout": result.stdout, "stderr": result.stderr, "ran_s": result.ran_s}
+    details: dict[str, Any] = (
+        {} if result is None else {"stdout": result.stdout, "stderr": result.stderr, "ran_s": result.ran_s}
+    )
     return OperationFailed(
         f"the connection to host {host} was lost while the command may have run; look on the host before you repeat it",
         code="connection_lost",

@@ -4,6 +4,7 @@ import os
 import socket
 
 import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
 
 from store.configuration import DropletHost
 from tasks.droplet.pinned import PinnedKeys, failed
@@ -80,7 +81,7 @@ def _log_in(
             before_effect=True,
             host=name,
         ) from error
-    except paramiko.IncompatiblePeer as error:
+    except IncompatiblePeer as error:
         if "host key" in str(error):
             raise failed(name, "it does not have a key of the pinned kind") from error
         raise unreachable(name, "it offers only outdated cryptography") from error

@@ -48,8 +48,8 @@ class PinnedKeys:
         if self._keys.get(shown.get_name()) != shown.asbytes():
             raise failed(
                 self._host,
-                f"it shows another key ({shown.fingerprint}) than the pinned one: somebody may be in between; if it was "
-                f"really changed, set droplet.hosts.{self._host}.host_key",
+                f"it shows another key ({shown.fingerprint}) than the pinned one: somebody may be in between; "
+                f"if it was really changed, set droplet.hosts.{self._host}.host_key",
             )
 
 

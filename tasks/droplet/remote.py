@@ -142,4 +142,5 @@ class RemoteCommand:
 
 def kill_line(group: int, signal: str) -> str:
     """Ends the command's group; where its shell leads no group, the process alone."""
-    return f"kill -{signal} -- -{group} 2>/dev/null || kill -{signal} {group}"
+    # In this spelling: dash does not understand `kill -TERM -- -GROUP`.
+    return f"kill -s {signal} -- -{group} 2>/dev/null || kill -s {signal} {group}"

@@ -64,7 +64,7 @@ async def test_the_wait_is_capped(gateway: Served) -> None:
 
 @pytest.mark.parametrize("value", ["wait", "wait=", "wait=soon", "wait=-1", "wait=1e9", "wait=nan", "wait=٣"])
 async def test_a_wait_that_is_no_number_is_refused(gateway: Served, value: str) -> None:
-    answer = await gateway.http.post("/v1/calls", json=SAY, headers={"Prefer": value.encode()})
+    answer = await gateway.http.post("/v1/calls", json=SAY, headers=[(b"Prefer", value.encode())])
 
     assert answer.status_code == 400
     assert answer.json()["details"]["field"] == "Prefer"

@@ -1,6 +1,7 @@
 """The ledger's transitions, one idea each, against a real Valkey."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_the_picture_of_the_states_is_the_table() -> None:
     drawn: dict[str, set[str]] = {state.value: set() for state in State}
     for line in picture[1].strip().splitlines():
         steps = [step.split(" | ") for step in line.split(" -> ")]
-        for sources, targets in zip(steps, steps[1:], strict=False):
+        for sources, targets in pairwise(steps):
             drawn[sources[0]].update(targets)
 
     assert drawn == {state.value: {to.value for to in ends} for state, ends in TRANSITIONS.items()}

@@ -1,8 +1,10 @@
 """The client for code that blocks."""
 
+import itertools
 import os
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -16,6 +18,9 @@ from toolswarm.options import DEFAULT_TIMEOUT_S, CallOptions, OptionChanges, val
 from toolswarm.patience import Patience
 from toolswarm.states import State
 from toolswarm.transport import Outcome, Transport
+
+ASKED_AT_ONCE = 16
+"""Calls of `call_many` whose ends are waited for at the same time."""
 
 
 def open_transport(endpoint: Endpoint) -> Transport:
@@ -83,7 +88,11 @@ class Calls:
         outcomes: list[Outcome] = []
         for part in batches.parts(bodies):
             outcomes += self._submit_part(bodies[part], until)
-        return [self._outcome_so_far(batches.as_result(outcome), until) for outcome in outcomes]
+        results = [batches.as_result(outcome) for outcome in outcomes]
+        if all(result.status.terminal for result in results):
+            return results
+        with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="toolswarm-ask") as threads:
+            return list(threads.map(self._outcome_so_far, results, itertools.repeat(until)))
 
     def route(self, operation: str, /, **arguments: Any) -> Route:
         """Where the call would go, and why; nothing is accepted."""

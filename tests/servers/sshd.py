@@ -1,0 +1,113 @@
+"""Remote hosts for tests: a real OpenSSH server on loopback, and the demo's own one, behind the same few facts."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local.demo_sshd import USER, DemoSshd, make_keys
+from store.configuration import DropletHost
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A host to log in to; `folder` is readable there under `path`."""
+
+    kind: str
+    settings: DropletHost
+    folder: Path
+    path: Callable[[str], str]
+    """A file of `folder` as the host calls it."""
+    pid: int | None = None
+    """Of the listening server, when it is a process of its own."""
+
+
+@contextmanager
+def openssh(folder: Path, *options: str) -> Generator[Remote, None, None]:
+    """A real sshd for the user who runs the tests; skips (or fails, if all is required) where there is none."""
+    if SSHD is None:
+        if os.environ.get("TOOLSWARM_REQUIRE_ALL") == "1":
+            pytest.fail("needs a real sshd (Debian: openssh-server), and TOOLSWARM_REQUIRE_ALL is set")
+        pytest.skip("needs a real sshd (Debian: openssh-server)")
+    port = free_port()
+    keys = make_keys(folder, port)
+    (folder / "authorized_keys").write_text(f"{keys.client.get_name()} {keys.client.get_base64()}\n")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    config = folder / "sshd_config"
+    config.write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
+        f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+        "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
+    )
+    with (folder / "sshd.log").open("wb") as log:
+        process = subprocess.Popen([SSHD, "-f", config, "-D", "-e", *options], stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: _listens(port), f"sshd does not listen: {(folder / 'sshd.log').read_text()}")
+        settings = DropletHost(
+            address="127.0.0.1",
+            port=port,
+            user=getpass.getuser(),
+            key_file=str(keys.client_file),
+            host_key=keys.host_line,
+        )
+        yield Remote(
+            kind="openssh", settings=settings, folder=folder, path=lambda name: str(folder / name), pid=process.pid
+        )
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def demo(folder: Path) -> Generator[Remote, None, None]:
+    """The demo's server, in this process."""
+    server = DemoSshd(folder, 0)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    settings = DropletHost(
+        address="127.0.0.1",
+        port=server.port,
+        user=USER,
+        key_file=str(server.keys.client_file),
+        known_hosts_file=str(folder / "known_hosts"),
+    )
+    try:
+        yield Remote(kind="demo", settings=settings, folder=folder, path=lambda name: name)
+    finally:
+        server.stop()
+        thread.join()
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], otherwise: str, timeout_s: float = 10.0) -> None:
+    """Look until the condition holds."""
+    give_up_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up_at, otherwise
+        time.sleep(0.01)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
