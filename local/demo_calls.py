@@ -17,7 +17,7 @@ from toolswarm.errors import RequestRefused, ToolswarmError
 from toolswarm.messages import Context, ErrorInfo, Route
 
 PROJECT = "demo-project"
-_REPO = "octo/hello"
+_REPO = "acme/weather"
 _TIMEOUT_S = 30.0
 
 _FILES = {

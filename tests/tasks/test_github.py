@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.servers.sshd import free_port
 from tests.tasks.fake_run import FakeRun
 from toolswarm.errors import OperationFailed
 
+Server = TypeVar("Server", bound=ThreadingHTTPServer)
 TOKEN = "ghp_do_not_show_this"
 
 
@@ -30,7 +31,7 @@ def server() -> Generator[DemoGithub, None, None]:
 
 
 @contextmanager
-def _serving[S: ThreadingHTTPServer](server: S) -> Generator[S, None, None]:
+def _serving(server: Server) -> Generator[Server, None, None]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -249,6 +250,14 @@ def _reset(after_s: float) -> Headers:
     return lambda now: {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(now + after_s))}
 
 
+def _nothing(_now: float) -> Mapping[str, str]:
+    return {}
+
+
+def _at_a_date(now: float) -> Mapping[str, str]:
+    return {"Retry-After": formatdate(now + 90, usegmt=True)}
+
+
 def _retry_after(value: str) -> Headers:
     return lambda _: {"Retry-After": value}
 
@@ -259,14 +268,14 @@ def _retry_after(value: str) -> Headers:
         (403, PRIMARY, _reset(120), 120),
         (403, PRIMARY, _reset(-50), 60),
         (403, PRIMARY, _reset(31_536_000), 3600),
-        (403, SECONDARY, lambda _: {}, 60),
+        (403, SECONDARY, _nothing, 60),
         (403, SECONDARY, _retry_after("7"), 7),
-        (429, b"{}", lambda _: {}, 60),
+        (429, b"{}", _nothing, 60),
         (429, b"{}", _retry_after("30"), 30),
         (429, b"{}", _retry_after("86400"), 3600),
         (429, b"{}", _retry_after("-1"), 60),
         (429, b"{}", _retry_after("soon"), 60),
-        (429, b"{}", lambda now: {"Retry-After": formatdate(now + 90, usegmt=True)}, 90),
+        (429, b"{}", _at_a_date, 90),
     ],
 )
 def test_a_rate_limit_says_when_to_come_back_and_holds_nobody_up(
@@ -303,9 +312,11 @@ def test_a_rate_limit_says_when_to_come_back_and_holds_nobody_up(
 def test_every_other_answer_has_its_error(
     status: int, body: bytes, code: str, retryable: bool, requests: int | None
 ) -> None:
-    with _serving(Faulty(status, body, {"Content-Type": "application/json"})) as server:
-        with pytest.raises(OperationFailed) as caught:
-            _get_repo(_clients(server.url), "a/b")
+    with (
+        _serving(Faulty(status, body, {"Content-Type": "application/json"})) as server,
+        pytest.raises(OperationFailed) as caught,
+    ):
+        _get_repo(_clients(server.url), "a/b")
 
     error = caught.value
     assert (error.failure_code, error.failure_retryable, error.before_effect) == (code, retryable, True)
@@ -338,9 +349,11 @@ def test_a_github_that_says_nothing_is_given_up() -> None:
 
 def test_an_answer_whose_links_lead_to_another_host_sends_nothing_there(server: DemoGithub) -> None:
     body = f'{{"url": "{server.url}/repos/acme/weather"}}'.encode()
-    with _serving(Faulty(200, body, {"Content-Type": "application/json"})) as liar:
-        with pytest.raises(OperationFailed) as caught:
-            _get_repo(_clients(liar.url), "a/b")
+    with (
+        _serving(Faulty(200, body, {"Content-Type": "application/json"})) as liar,
+        pytest.raises(OperationFailed) as caught,
+    ):
+        _get_repo(_clients(liar.url), "a/b")
 
     assert caught.value.failure_code == "upstream_failed"
     assert server.requests == []
