@@ -1,24 +1,28 @@
 """The demo's calls: real ones, of all kinds, each with what routing decided and how long each part took."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from local.demo_targets import DEMO_HOST
 from local.up import Setup
-from toolswarm import Client, State, ToolResult
+from toolswarm import CallHandle, Client, State, ToolResult
 from toolswarm.errors import RequestRefused, ToolswarmError
 from toolswarm.messages import Context, ErrorInfo, Route
 
 PROJECT = "demo-project"
 _REPO = "acme/weather"
 _TIMEOUT_S = 30.0
+_PLAIN_WIDTH = 160
+"""Columns of the table where there is no terminal."""
 
 _FILES = {
     "README.md": "# Demo project\n\nA few files for the demo of Toolswarm to work on.\n",
@@ -27,6 +31,14 @@ _FILES = {
         'from greeting import greet\n\n\ndef test_greet() -> None:\n    assert greet("you") == "Hello, you!"\n'
     ),
 }
+
+
+class Cancel(StrEnum):
+    """When the demo takes a call back."""
+
+    NEVER = ""
+    WAITING = "cancelled while it waits"
+    RUNNING = "cancelled while it runs"
 
 
 class DemoCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +50,7 @@ class DemoCall(msgspec.Struct, frozen=True, kw_only=True):
     expected: State = State.SUCCEEDED
     error_code: str = ""
     """The code of its error, when it is not to succeed."""
-    cancel: bool = False
+    cancel: Cancel = Cancel.NEVER
 
 
 class DemoRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +91,10 @@ def demo_calls() -> Iterator[DemoCall]:
         expected=State.FAILED,
         error_code="path_refused",
     )
-    yield DemoCall(operation="run_command", arguments={"argv": ["sleep", "60"]}, expected=State.CANCELLED, cancel=True)
+    sleep = {"argv": ["sleep", "60"]}
+    yield DemoCall(operation="run_command", arguments=sleep, expected=State.CANCELLED, cancel=Cancel.WAITING)
+    # A command that was stopped midway may have done some of its work: that is said, not called `cancelled`.
+    yield DemoCall(operation="run_command", arguments=sleep, expected=State.UNKNOWN, cancel=Cancel.RUNNING)
     yield DemoCall(operation="read_fil", arguments={"path": "x"}, expected=State.FAILED, error_code="unknown_operation")
 
 
@@ -90,8 +105,14 @@ def run_calls(setup: Setup, url: str) -> int:
     configured = setup.configuration.gateway.api_key.reveal()
     key = configured or setup.folder.api_key_file.read_text(encoding="utf-8").strip()
     swarm = Client(url, key, timeout_s=_TIMEOUT_S)
-    rows = [run_call(swarm, call) for call in demo_calls()]
-    console = Console(width=None if Console().is_terminal else 160)
+    pool = setup.configuration.pool("desktop")
+    rows: list[DemoRow] = []
+    for call in demo_calls():
+        busy = fill_slots(swarm, pool.concurrency * pool.processes) if call.cancel is Cancel.WAITING else []
+        rows.append(run_call(swarm, call))
+        for handle in busy:
+            handle.outcome(_TIMEOUT_S)
+    console = Console(width=None if Console().is_terminal else _PLAIN_WIDTH)
     console.print(_table(rows))
     wrong = [row for row in rows if not row.as_expected]
     for row in wrong:
@@ -107,8 +128,9 @@ def run_call(swarm: Client, call: DemoCall) -> DemoRow:
     route = None
     try:
         handle = calls.submit(call.operation, **call.arguments)
-        if call.cancel:
-            _wait_for(lambda: handle.status() is not State.ACCEPTED)
+        if call.cancel is Cancel.RUNNING:
+            _wait_for_start(handle)
+        if call.cancel is not Cancel.NEVER:
             handle.cancel()
         result = handle.outcome(_TIMEOUT_S)
         total_s = time.monotonic() - began
@@ -117,6 +139,14 @@ def run_call(swarm: Client, call: DemoCall) -> DemoRow:
         total_s = time.monotonic() - began
         result = _refusal(refused)
     return DemoRow(call=call, route=route, result=result, total_s=total_s)
+
+
+def fill_slots(swarm: Client, slots: int) -> list[CallHandle]:
+    """Give every slot of the pool a short command to run, so that the next call has to wait."""
+    handles = [swarm.submit("desktop.run_command", argv=["sleep", "1"]) for _ in range(slots)]
+    for handle in handles:
+        _wait_for_start(handle)
+    return handles
 
 
 def seed_workspace(root: Path) -> None:
@@ -144,9 +174,9 @@ def _workspace(setup: Setup) -> Path:
     return root
 
 
-def _wait_for(condition: Callable[[], bool]) -> None:
+def _wait_for_start(handle: CallHandle) -> None:
     limit = time.monotonic() + _TIMEOUT_S
-    while not condition() and time.monotonic() < limit:
+    while handle.status() is State.ACCEPTED and time.monotonic() < limit:
         time.sleep(0.02)
 
 
@@ -158,12 +188,13 @@ def _refusal(refused: ToolswarmError) -> ToolResult:
 
 
 def _table(rows: list[DemoRow]) -> Table:
-    table = Table(title="What was called, where it went, and how long each part took", title_justify="left")
-    for heading in ("call", "routed to", "by the rule"):
-        table.add_column(heading, overflow="ellipsis", no_wrap=True)
+    title = "What was called, where it went, and how long each part took"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading, width in (("call", 52), ("routed to", None), ("by the rule", None)):
+        table.add_column(heading, overflow="ellipsis", no_wrap=True, max_width=width)
     for heading in ("waited ms", "ran ms", "total ms"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("outcome", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+    table.add_column("outcome", no_wrap=True, min_width=26)
     for row in rows:
         meta = row.result.meta
         table.add_row(
@@ -185,6 +216,8 @@ def _shown_call(call: DemoCall) -> str:
         words.append(f"{name}={text}")
     context = msgspec.to_builtins(call.context)
     words += [f"({name} {value})" for name, value in context.items()]
+    if call.cancel is not Cancel.NEVER:
+        words.append(f"({call.cancel})")
     return " ".join(words)
 
 
@@ -194,7 +227,9 @@ def _milliseconds(seconds: float | None) -> str:
 
 def _outcome(row: DemoRow) -> Text:
     error = row.result.error
-    words = f"{row.result.status}: {error.code}" if error else str(row.result.status)
+    words = str(row.result.status)
+    if error is not None and error.code != words:
+        words += f": {error.code}"
     if row.result.meta.fallback_from:
         words += f" (fell back from {row.result.meta.fallback_from})"
     return Text(words, style="green" if row.as_expected else "red")

@@ -31,6 +31,8 @@ USER = "demo"
 _BACKLOG = 50
 _CHUNK_BYTES = 32_768
 _HANDSHAKE_TIMEOUT_S = 30.0
+_GONE = (paramiko.SSHException, EOFError, OSError)
+"""What paramiko says when the client is not there any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +129,13 @@ class DemoSshd:
         with self._lock:
             self._commands.discard(process.pid)
         # A command that a signal has ended has no status: the channel just closes.
-        if code >= 0:
-            with suppress(paramiko.SSHException, OSError):  # the client has gone
+        with suppress(*_GONE):
+            if code >= 0:
                 channel.send_exit_status(code)
         for thread in outputs:
             thread.join()
-        channel.close()
+        with suppress(*_GONE):
+            channel.close()
 
     def _welcome(self, connection: socket.socket) -> None:
         connection.settimeout(_HANDSHAKE_TIMEOUT_S)
@@ -186,7 +189,7 @@ def _feed(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
 
 
 def _carry(source: IO[bytes], send: Callable[[bytes], object]) -> None:
-    with source, suppress(OSError):  # a client that has gone: the command gets SIGPIPE, as from an sshd
+    with source, suppress(*_GONE):  # a client that has gone: the command gets SIGPIPE, as from an sshd
         while chunk := os.read(source.fileno(), _CHUNK_BYTES):
             send(chunk)
 

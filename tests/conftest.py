@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from servers.stack import Stack
-from servers.valkey import Valkey
 
 from routing.front import Front
 from store.connection import Broker
 from store.ledger import Ledger
+from tests.servers.stack import Stack
+from tests.servers.valkey import Valkey
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from toolswarm.errors import ConfigurationError
 from workers.app import app, register_intake, register_tool
 from workers.beating import Heartbeat, describe_worker
 from workers.host import Host
-from workers.intake import open_intake
+from workers.intake import Intake, open_intake
 from workers.loop_thread import LoopThread
 from workers.pool import CallRequest, make_pool
 from workers.runner import Outcome, Task
@@ -79,11 +79,29 @@ class _ToolHandler:
         return await self._host.runner.run(Task(id=request.id, operation=request.name, header=header))
 
     async def revoke(self, request: CallRequest) -> None:
-        tenant = (request.request_dict.get(HEADER) or {}).get("tenant", "")
-        await self._host.ledger.cancel(request.id, tenant)
+        header: Any = request.request_dict.get(HEADER) or {}
+        await self._host.ledger.cancel(request.id, str(header.get("tenant", "")))
 
     def interrupt(self) -> None:
         self._host.interrupt()
+
+
+class _IntakeHandler:
+    """Answers the requests of the queue `intake`."""
+
+    def __init__(self, intake: Intake, thread: LoopThread) -> None:
+        self._intake = intake
+        self.loop = thread.loop
+        self.wait: Callable[[Any], Any] = thread.wait
+
+    async def handle(self, request: CallRequest) -> Outcome:
+        return await self._intake.run(request.arguments)
+
+    async def revoke(self, request: CallRequest) -> None:
+        """A request that was not answered yet is simply not answered."""
+
+    def interrupt(self) -> None:
+        """Whoever waits asks again; what was submitted is in the ledger."""
 
 
 def run_tool(configuration: Configuration, tool: Tool, name: str) -> int:
@@ -134,19 +152,6 @@ def run_intake(configuration: Configuration, name: str) -> int:
         busy=lambda: intake.busy,
     )
 
-    class Handler:
-        loop = thread.loop
-        wait: Callable[[Any], Any] = staticmethod(thread.wait)
-
-        async def handle(self, request: CallRequest) -> Outcome:
-            return await intake.run(request.arguments)
-
-        async def revoke(self, request: CallRequest) -> None:
-            """A request that was not answered yet is simply not answered."""
-
-        def interrupt(self) -> None:
-            """Whoever waits asks again; what was submitted is in the ledger."""
-
     async def close() -> None:
         await beats.stop()
         await asyncio.gather(front.close(), broker.close())
@@ -158,7 +163,9 @@ def run_intake(configuration: Configuration, name: str) -> int:
     register_intake()
     thread.wait(beats.start())
     worker_shutdown.connect(stop, weak=False)
-    return _run_worker(name, queue=keys.INTAKE_QUEUE, pool=make_pool(Handler()), slots=settings.concurrency)
+    return _run_worker(
+        name, queue=keys.INTAKE_QUEUE, pool=make_pool(_IntakeHandler(intake, thread)), slots=settings.concurrency
+    )
 
 
 def _run_worker(name: str, *, queue: str, pool: Any, slots: int) -> int:

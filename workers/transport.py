@@ -3,7 +3,6 @@
 # pyright: basic, reportAttributeAccessIssue=false, reportIncompatibleMethodOverride=false
 # pyright: reportIncompatibleVariableOverride=false, reportOperatorIssue=false, reportOptionalIterable=false
 # pyright: reportCallIssue=false, reportArgumentType=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
-# pyright: reportOptionalContains=false
 # (the stubs of kombu leave out the internals that this extends)
 """Our kombu transport: kombu's Redis transport with another way to take, hold and return tasks.
 

@@ -50,7 +50,9 @@ def run(
         list[str], Meta(description="Program and arguments; no shell interprets them.", min_length=1, max_length=4096)
     ],
     host: Host = None,
-    cwd: Annotated[str | None, Meta(description="Working folder; none: the login folder.", min_length=1)] = None,
+    cwd: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, Meta(description="Working folder; none: the login folder.")
+    ] = None,
     stdin: Annotated[str | None, Meta(description="Text for the command's standard input; none: it is empty.")] = None,
     timeout_s: Annotated[float, Meta(description="After this it is killed.", gt=0, le=_TIME_LIMIT_S - 10)] = 30.0,
     max_output_bytes: Annotated[

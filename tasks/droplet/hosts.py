@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import paramiko
 
@@ -119,7 +119,7 @@ class Session:
             except (paramiko.SSHException, EOFError, OSError):
                 return False
             finally:
-                channel.close()
+                _close(channel)
 
 
 class Line:
@@ -150,7 +150,7 @@ class Line:
             try:
                 yield Session(self, connection, channel)
             finally:
-                channel.close()
+                _close(channel)
                 self._release(connection)
         finally:
             self._slots.release()
@@ -222,3 +222,8 @@ class Line:
             before_effect=True,
             host=self.name,
         )
+
+
+def _close(channel: paramiko.Channel) -> None:
+    with suppress(paramiko.SSHException, EOFError, OSError):  # the connection is gone, and the channel with it
+        channel.close()

@@ -6,10 +6,11 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+import msgspec
 import requests
-from github import GithubException
+from github import BadAttributeException, GithubException
 
 from tasks.text import without_hidden
 from toolswarm.errors import OperationFailed
@@ -18,6 +19,21 @@ _DEFAULT_WAIT_S = 60.0
 """GitHub's advice where it does not say how long."""
 _LONGEST_WAIT_S = 3600.0
 """No limit of GitHub's lasts longer than an hour; a later time is a mistake or an attack."""
+_NOT_GITHUBS = (
+    *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, BadAttributeException),
+    msgspec.ValidationError,
+)
+"""What PyGithub, or `complete`, says of an answer that is not GitHub's: another host's links, no JSON, a wrong type."""
+_Result = TypeVar("_Result", bound=msgspec.Struct)
+
+
+def complete(result: _Result) -> _Result:
+    """The result, when each of its fields has a value of its type: PyGithub gives None for what an answer lacks.
+
+    Raises:
+        msgspec.ValidationError: `asking` turns it into an error for people.
+    """
+    return msgspec.convert(msgspec.to_builtins(result), type(result))
 
 
 @contextmanager
@@ -38,8 +54,7 @@ def asking(subject: str) -> Generator[None, None, None]:
         raise _unreachable("cannot be reached", error) from None
     except requests.exceptions.RequestException as error:
         raise _garbled(subject, error) from None
-    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        # PyGithub says so when an answer is not what GitHub sends (another host's links, no JSON, a wrong type).
+    except _NOT_GITHUBS as error:
         raise _garbled(subject, error) from None
 
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from tasks.confined import shown
 from tasks.github.client import Clients
-from tasks.github.failures import asking
+from tasks.github.failures import asking, complete
 from tasks.github.names import checked_path, checked_ref, full_repository_name
 from tasks.operation import Run, operation
 from tasks.text import text_or_base64, without_hidden
@@ -84,20 +84,22 @@ def get_repo(clients: Clients, run: Run, *, repo: Repo) -> Repository:
     run.executed_on(clients.host)
     with asking(f"repository {name}"):
         found = clients.github.get_repo(name)
-        return Repository(
-            repo=found.full_name,
-            description=without_hidden(found.description or ""),
-            default_branch=found.default_branch,
-            private=found.private,
-            archived=found.archived,
-            fork=found.fork,
-            language=found.language,
-            topics=list(found.topics or ()),
-            stars=found.stargazers_count,
-            forks=found.forks_count,
-            open_issues=found.open_issues_count,
-            pushed_at=_moment(found.pushed_at),
-            url=found.html_url,
+        return complete(
+            Repository(
+                repo=found.full_name,
+                description=without_hidden(found.description or ""),
+                default_branch=found.default_branch,
+                private=found.private,
+                archived=found.archived,
+                fork=found.fork,
+                language=found.language,
+                topics=list(found.topics or ()),
+                stars=found.stargazers_count,
+                forks=found.forks_count,
+                open_issues=found.open_issues_count,
+                pushed_at=_moment(found.pushed_at),
+                url=found.html_url,
+            )
         )
 
 
@@ -124,8 +126,8 @@ def get_contents(
         found = repository.get_contents(checked_path(path), **({} if ref is None else {"ref": ref}))
         if isinstance(found, list):
             entries = [_entry(item) for item in found]
-            return Contents(repo=name, path=path, ref=ref, kind="dir", entries=entries, untrusted=True)
-        return _file(found, name, path, ref)
+            return complete(Contents(repo=name, path=path, ref=ref, kind="dir", entries=entries, untrusted=True))
+        return complete(_file(found, name, path, ref))
 
 
 def _file(found: ContentFile, repo: str, path: str, ref: str | None) -> Contents:

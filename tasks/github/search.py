@@ -7,7 +7,7 @@ from github.Issue import Issue
 from msgspec import Meta
 
 from tasks.github.client import Clients
-from tasks.github.failures import asking
+from tasks.github.failures import asking, complete
 from tasks.github.names import checked_query
 from tasks.operation import Run, operation
 from tasks.text import without_hidden
@@ -65,11 +65,13 @@ def search_issues(
         client.per_page = limit  # this thread's own client: one request brings all that is wanted
         found = client.search_issues(query)
         issues = [_short(issue) for issue in found.get_page(0)]
-        return FoundIssues(
-            query=query,
-            total=found.totalCount,
-            issues=issues[:limit],
-            incomplete=bool(found.incomplete_results),
+        return complete(
+            FoundIssues(
+                query=query,
+                total=found.totalCount,
+                issues=issues[:limit],
+                incomplete=bool(found.incomplete_results),
+            )
         )
 
 

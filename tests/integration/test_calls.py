@@ -7,10 +7,10 @@ import signal
 import time
 
 import pytest
-from servers.stack import API_KEY, Stack
-from servers.waiting import until, until_async
 
 from routing.front import Caller, Front
+from tests.servers.stack import API_KEY, Stack
+from tests.servers.waiting import until, until_async
 from toolswarm import Client
 from toolswarm.errors import InvalidArguments
 from toolswarm.messages import SubmitBody, ToolResult

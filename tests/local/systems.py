@@ -1,4 +1,4 @@
-"""A fake system for a test: the real supervisor in a process of its own, over small services that misbehave on order."""
+"""A fake system for a test: the real supervisor in a process of its own, over services that misbehave on order."""
 
 import os
 import signal

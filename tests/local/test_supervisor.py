@@ -118,6 +118,7 @@ def test_a_worker_that_lives_but_is_silent_is_killed_and_started_again(start: St
 
     wait_until(lambda: not is_alive(first), "the silent one killed")
     (tmp_path / "desktop-1.hang").unlink()
+    wait_until(lambda: system.service("desktop-1").restarts == 1, "started again")
     system.wait_for_state("desktop-1", ServiceState.READY)
     assert "silent: last heartbeat" in system.output()
 

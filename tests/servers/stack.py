@@ -10,11 +10,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from servers.valkey import Valkey
-from servers.waiting import until
 
 from routing.front import Front
 from store.configuration import Configuration, load
+from tests.servers.valkey import Valkey
+from tests.servers.waiting import until
 
 ROOT = Path(__file__).parents[2]
 API_KEY = "tsk_test"
@@ -37,7 +37,7 @@ class Stack:
             "TOOLSWARM_STORE__BROKER_URL": valkey.url,
             "TOOLSWARM_SIGNING__PRIVATE_KEY_FILE": str(self.folder / "private.pem"),
             "TOOLSWARM_SIGNING__PUBLIC_KEY_FILE": str(self.folder / "public.pem"),
-            "TOOLSWARM_TOOLS__MODULES": '["servers.trial_tool"]',
+            "TOOLSWARM_TOOLS__MODULES": '["tests.servers.trial_tool"]',
             "TOOLSWARM_DESKTOP__WORKSPACES": str(self.folder / "workspaces"),
             "MCP_API_KEY": API_KEY,
         }

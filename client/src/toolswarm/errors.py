@@ -22,9 +22,7 @@ class ToolswarmError(Exception):
 
     def info(self) -> ErrorInfo:
         """The error as a message for the wire."""
-        return ErrorInfo(
-            code=self.code, message=self.message, retryable=self.retryable, details=self.details
-        )
+        return ErrorInfo(code=self.code, message=self.message, retryable=self.retryable, details=self.details)
 
 
 class ConfigurationError(ToolswarmError):

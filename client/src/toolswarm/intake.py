@@ -18,6 +18,7 @@ import hmac
 from typing import Any
 
 import msgspec
+
 from toolswarm.messages import ErrorInfo, canonical
 
 INTAKE_QUEUE = "intake"

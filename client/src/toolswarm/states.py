@@ -55,9 +55,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
             State.EXPIRED,
         }
     ),
-    State.EFFECTING: frozenset(
-        {State.ACCEPTED, State.SUCCEEDED, State.FAILED, State.CANCELLED, State.UNKNOWN}
-    ),
+    State.EFFECTING: frozenset({State.ACCEPTED, State.SUCCEEDED, State.FAILED, State.CANCELLED, State.UNKNOWN}),
     State.SUCCEEDED: frozenset(),
     State.FAILED: frozenset(),
     State.CANCELLED: frozenset(),
