@@ -7,7 +7,7 @@ to another queue; a replay dies at the claim.
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Signer:
         Raises:
             ConfigurationError: no readable Ed25519 private key there.
         """
-        key = _load("signing.private_key_file", file, lambda data: load_pem_private_key(data, password=None))
+        key = _load("signing.private_key_file", file, _parse_private_key)
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigurationError("signing.private_key_file: not an Ed25519 key", file=file)
         return cls(key)
@@ -147,7 +147,11 @@ def _signed_bytes(call_id: str, operation: str, envelope: Envelope) -> bytes:
     )
 
 
-def _load(setting: str, file: str, parse: Any) -> object:
+def _parse_private_key(data: bytes) -> object:
+    return load_pem_private_key(data, password=None)
+
+
+def _load(setting: str, file: str, parse: Callable[[bytes], object]) -> object:
     if not file:
         raise ConfigurationError(f"{setting} is not set: `make up` makes keys, or see docs/configuration.md")
     try:

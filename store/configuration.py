@@ -8,7 +8,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -264,10 +264,10 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...],
 def _place(settings: dict[str, Any], path: tuple[str, ...], value: str, origin: str) -> None:
     section = settings
     for part in path[:-1]:
-        inner = section.setdefault(part, {})
+        inner: Any = section.setdefault(part, {})
         if not isinstance(inner, dict):
             raise ConfigurationError(f"{origin}: {part} is a value, not a section")
-        section = inner
+        section = cast("dict[str, Any]", inner)
     parsed: Any = value
     if value[:1] in ("[", "{"):
         try:
@@ -279,13 +279,14 @@ def _place(settings: dict[str, Any], path: tuple[str, ...], value: str, origin: 
 
 def _refuse_unknown(settings: Mapping[str, Any], struct: type[msgspec.Struct], where: str) -> None:
     hints = get_type_hints(struct)
-    for key, value in settings.items():
+    for key, found in settings.items():
         if key not in hints:
             near = difflib.get_close_matches(key, hints, n=1)
             advice = f"; did you mean {where}{near[0]}?" if near else f"; known: {', '.join(hints)}"
             raise ConfigurationError(f"configuration: unknown key {where}{key}{advice}", key=f"{where}{key}")
-        if not isinstance(value, dict):
+        if not isinstance(found, dict):
             continue
+        value = cast("dict[str, Any]", found)
         hint = hints[key]
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             _refuse_unknown(value, hint, f"{where}{key}.")
@@ -294,7 +295,7 @@ def _refuse_unknown(settings: Mapping[str, Any], struct: type[msgspec.Struct], w
             if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
                 for name, entry in value.items():
                     if isinstance(entry, dict):
-                        _refuse_unknown(entry, inner, f"{where}{key}.{name}.")
+                        _refuse_unknown(cast("dict[str, Any]", entry), inner, f"{where}{key}.{name}.")
 
 
 def _decode_secret(kind: type, value: Any) -> Any:

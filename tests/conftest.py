@@ -1,6 +1,7 @@
 """Fixtures that all tests share: a real Valkey, and the rule that no key of ours lives for ever."""
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,8 @@ def one_valkey() -> Iterator[Valkey]:
 @pytest.fixture
 def valkey(one_valkey: Valkey) -> Iterator[Valkey]:
     """An empty Valkey; afterwards every key of ours that is left must have an expiry."""
-    with one_valkey.client() as client:
+    with one_valkey.client() as connected:
+        client: Any = connected
         client.flushall()
         yield one_valkey
         held = (b"ts:unacked",)  # vanish when they are empty

@@ -14,12 +14,13 @@ from routing.signing import HEADER
 from tasks.operation import Tool
 from toolswarm.intake import INTAKE_TASK
 from toolswarm.states import State
-from workers import transport  # noqa: F401 - makes kombu know the scheme of our broker_url
 from workers.host import Host, host_of_process
 from workers.runner import Outcome, Task
+from workers.transport import register_scheme
 
 STRATEGY = "workers.pool:call_strategy"
 
+register_scheme()  # before a connection is made: the scheme of our broker_url
 app = Celery("toolswarm")
 app.config_from_object("celeryconfig")
 

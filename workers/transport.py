@@ -48,7 +48,11 @@ class PollClock:
 
 
 POLL_CLOCK = PollClock()
-TRANSPORT_ALIASES["toolswarm"] = "workers.transport:Transport"  # the scheme of broker_url in celeryconfig.py
+
+
+def register_scheme() -> None:
+    """Make kombu know the scheme `toolswarm` of broker_url in celeryconfig.py."""
+    TRANSPORT_ALIASES["toolswarm"] = "workers.transport:Transport"
 
 
 class QoS(kombu_redis.QoS):

@@ -10,7 +10,7 @@ that also takes the report) and of the working folder, and the grace in seconds.
 first; then STOP means SIGTERM, and SIGKILL after the grace; the pipe's end means SIGKILL at once, or never to start.
 
 The report, in the request's place, one line each: `started PID`, then `ran MICROSECONDS` and `exit CODE` or
-`signal NUMBER`; or `exec ERRNO` alone.
+`signal NUMBER`; before them `exec ERRNO` when it could not be executed.
 """
 
 import ctypes
@@ -24,10 +24,12 @@ import time
 SEPARATOR = b"\0"
 START = b"g"
 STOP = b"s"
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _STRAGGLER_GRACE_S = 0.2
 """How long what a finished command left behind may take after SIGTERM."""
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
@@ -42,8 +44,6 @@ def main() -> None:
         return
     began = time.monotonic()
     pid = _start(program, argv, environment, request_fd)
-    if pid is None:
-        return
     _close_standard_streams()
     asked = _wait(pid, control)
     kill_after_s = {"lost": 0.0, "stop": grace_s, "ended": _STRAGGLER_GRACE_S}[asked]
@@ -59,24 +59,37 @@ def _read(request_fd: int) -> tuple[bytes, list[bytes], dict[bytes, bytes]]:
     return program, argv, dict(pair.split(b"=", 1) for pair in pairs)
 
 
+def _set(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
 def _prepare(folder: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    for option in (_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS):
-        if libc.prctl(option, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), f"prctl {option}")
+    _set(_PR_SET_CHILD_SUBREAPER, 1)
+    _set(_PR_SET_NO_NEW_PRIVS, 1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.fchdir(folder)
 
 
-def _start(program: bytes, argv: list[bytes], environment: dict[bytes, bytes], report: int) -> int | None:
-    reset = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT]  # Python has changed them
+def _start(program: bytes, argv: list[bytes], environment: dict[bytes, bytes], report: int) -> int:
+    watcher = os.getpid()
+    pid = os.fork()
+    if pid != 0:
+        return pid
     try:
-        pid = os.posix_spawn(program, argv, environment, setsid=True, setsigdef=reset, setsigmask=())
+        os.setsid()
+        _set(_PR_SET_PDEATHSIG, signal.SIGKILL)  # should the command's first act be to kill its watcher
+        # Before the command begins, so that the worker can end its group without the watcher.
+        os.write(report, b"started %d\n" % os.getpid())
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):  # Python has changed them
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if os.getppid() == watcher:
+            os.execve(program, argv, environment)
     except OSError as error:
         os.write(report, b"exec %d\n" % (error.errno or 0))
-        return None
-    os.write(report, b"started %d\n" % pid)
-    return pid
+    finally:
+        os._exit(127)
 
 
 def _close_standard_streams() -> None:

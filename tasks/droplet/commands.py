@@ -109,8 +109,11 @@ def _check(argv: list[str], cwd: str | None) -> None:
 
 def _kill(session: Session, command: RemoteCommand) -> bool:
     """End the command's process group, gently, then not; whether the host has confirmed it."""
+    give_up_at = time.monotonic() + _GRACE_S
+    if command.pump(lambda: command.group is not None or time.monotonic() > give_up_at):
+        return True
     if command.group is None:
-        return False
+        return False  # the login shell has not come to it
     session.tell(kill_line(command.group, "TERM"))
     give_up_at = time.monotonic() + _GRACE_S
     ended = command.pump(lambda: time.monotonic() > give_up_at)

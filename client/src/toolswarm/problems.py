@@ -23,8 +23,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 def _classes(parent: type[ToolswarmError]) -> dict[str, type[ToolswarmError]]:
     found = {parent.code: parent}
     for child in parent.__subclasses__():
-        # These are made from a result or by a tool; as an answer to a request they would say nothing more.
-        if child not in (CallEnded, OperationFailed):
+        # Only the client's own tree: a program may have errors of its own below it. And not what is made from a result
+        # or by a tool: as an answer to a request it would say nothing more.
+        if child.__module__ == ToolswarmError.__module__ and child not in (CallEnded, OperationFailed):
             found |= _classes(child)
     return found
 
