@@ -17,7 +17,7 @@ export PYTHONPATH := $(CURDIR)
 
 ifdef UV
 INSTALL = $(UV) pip install --quiet --python $(RUN)
-MAKE_VENV = $(UV) venv --quiet --python "$$found" $(VENV)
+MAKE_VENV = $(UV) venv --quiet --seed --python "$$found" $(VENV)
 else
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 # pip reads dependency groups from 25.1 on, so it comes first.

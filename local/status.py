@@ -68,7 +68,8 @@ def status(folder: StateFolder, *, as_json: bool) -> int:
         print(_table(now))
     if not now.running:
         return NOT_RUNNING
-    return 0 if now.phase == Phase.READY and all(line.state == ServiceState.READY for line in now.services) else 1
+    troubled = any(line.state in (ServiceState.BACKOFF, ServiceState.CRASH_LOOP) for line in now.services)
+    return 1 if troubled or now.phase != Phase.READY else 0
 
 
 def _service_lines(snapshot: Snapshot) -> tuple[ServiceLine, ...]:

@@ -136,7 +136,7 @@ class Broker:
         unknown: list[_Command] = []
         for command in batch:
             try:
-                reply: Any = await connection.read_response()
+                reply = await cast("Any", connection).read_response()
             except NoScriptError:
                 unknown.append(command)  # the server restarted without its script cache: nothing was run
                 continue

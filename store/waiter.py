@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from redis.exceptions import RedisError
@@ -144,7 +144,7 @@ class Waiter:
             heard_at = pinged_at = self._clock()
             while True:
                 try:
-                    reply: Any = await connection.read_response(timeout=1.0, disconnect_on_error=False)
+                    reply = await cast("Any", connection).read_response(timeout=1.0, disconnect_on_error=False)
                 except TimeoutError:
                     reply = None
                 except RedisError as error:

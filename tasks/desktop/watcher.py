@@ -85,7 +85,7 @@ def _start(program: bytes, argv: list[bytes], environment: dict[bytes, bytes], r
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if os.getppid() == watcher:
-            os.execve(program, argv, environment)
+            os.execve(program, argv, environment)  # noqa: S606 (no shell, on purpose)
     except OSError as error:
         os.write(report, b"exec %d\n" % (error.errno or 0))
     finally:

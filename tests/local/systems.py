@@ -93,3 +93,5 @@ class RunningSystem:
             return self.process.wait(timeout=20)
         finally:
             self._output.close()
+            self.state.socket_folder({})  # a supervisor that was killed could not remove it
+            self.state.remove_socket_folder()

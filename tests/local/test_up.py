@@ -75,6 +75,8 @@ def machine(tmp_path: Path, busy: socket.socket) -> Iterator[Machine]:
     one = Machine(tmp_path, int(busy.getsockname()[1]), flower_port)
     yield one
     one.local("down", "--now")
+    one.state.socket_folder(one.environment)
+    one.state.remove_socket_folder()
 
 
 def test_a_system_is_started_called_and_stopped(machine: Machine, busy: socket.socket) -> None:

@@ -50,6 +50,7 @@ def openssh(folder: Path, *options: str) -> Generator[Remote, None, None]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
         "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
+        "SetEnv SHLVL=1\n"  # else bash reads the user's own ~/.bashrc for each command
     )
     with (folder / "sshd.log").open("wb") as log:
         process = subprocess.Popen([SSHD, "-f", config, "-D", "-e", *options], stderr=log, start_new_session=True)
