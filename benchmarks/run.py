@@ -1,7 +1,8 @@
 """`make bench`: every contender in one run, side by side, on one Valkey.
 
 Each round measures every contender once, in shuffled order, with a fresh worker, a fresh client and an empty server;
-the table has the medians of the rounds. So a slow minute of the machine hits all alike: trust the ratios.
+the table has the medians of the rounds. So a slow minute of the machine hits all alike. Which configuration of plain
+Celery is the fastest depends on the cores that are free; several run, and the ratios refer to the fastest of this run.
 
 A measurement: calls that warm up; then all calls in flight at once from one client, results read and compared; then
 calls one after the other. CPU is that of the client, of the worker with its children and of Valkey, per call in flight.
@@ -23,7 +24,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import COMPARED, REFERENCE, contender
+from benchmarks.contenders import COMPARED, contender, is_celery
 from benchmarks.contenders.celery_raw import CANDIDATES
 from benchmarks.contenders.contract import Contender
 from benchmarks.measure import BenchmarkFailed, percentile, process_cpu_s, tree_cpu_s
@@ -86,6 +87,12 @@ def medians(samples: Sequence[Sample]) -> Sample:
     return Sample(**{name: median(figure[name] for figure in figures) for name in figures[0]})
 
 
+def fastest_celery(samples: dict[str, list[Sample]]) -> str:
+    """The plain Celery with the highest median of this run: what the ratios refer to; empty when none ran."""
+    celery = {name: medians(rounds).calls_per_s for name, rounds in samples.items() if is_celery(name)}
+    return max(celery, key=lambda name: celery[name], default="")
+
+
 def table(contestants: Sequence[Contender], samples: dict[str, list[Sample]], title: str) -> Table:
     """One row a contender, the fastest first."""
     shown = Table(title=title)
@@ -95,7 +102,7 @@ def table(contestants: Sequence[Contender], samples: dict[str, list[Sample]], ti
         shown.add_column(column, justify="right")
     shown.add_column("configuration")
     middle = {name: medians(rounds) for name, rounds in samples.items()}
-    reference = middle.get(REFERENCE)
+    reference = middle.get(fastest_celery(samples))
     for contestant in sorted(contestants, key=lambda one: -middle[one.name].calls_per_s):
         figure = middle[contestant.name]
         rates = [sample.calls_per_s for sample in samples[contestant.name]]
@@ -166,9 +173,15 @@ def main(argv: Sequence[str]) -> int:
                 console.print(f"round {number}/{options.rounds}  {one.name:<28} {sample.calls_per_s:7,.0f} calls/s")
     title = (
         f"{options.calls} echoes of 200 bytes in flight from one client, one worker, Valkey {circumstances['valkey']}; "
-        f"medians of {options.rounds} rounds; ratio to {REFERENCE}"
+        f"medians of {options.rounds} rounds; ratio to {fastest_celery(samples) or 'nothing: no Celery ran'}"
     )
     console.print(table(contestants, samples, title))
+    circumstances["reference"] = fastest_celery(samples)
+    circumstances["load_after"] = os.getloadavg()[0]
+    console.print(
+        f"load average {circumstances['load']:.1f} before, {circumstances['load_after']:.1f} after, "
+        f"on {os.cpu_count()} cores: where min and max lie far apart, other work disturbed the run"
+    )
     console.print(f"written to {write(contestants, samples, circumstances)}")
     return 0
 

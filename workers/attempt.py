@@ -61,7 +61,7 @@ class Attempt:
 
     def stop_requested(self) -> bool:
         """Whether the attempt is to stop now."""
-        return self.stopped_by is not None or time.monotonic() > self._ends_at
+        return self.stopped_by is not None
 
     def executed_on(self, place: str) -> None:
         """Say where the effect happens."""

@@ -140,6 +140,11 @@ class CallPool(BasePool):
         self._running = 0
         self._coroutines: set[asyncio.Task[None]] = set()
 
+    def register_with_event_loop(self, loop: Any) -> None:
+        """Celery's loop begins, or begins again: it forgot every callback when it lost the broker."""
+        self._celery_woken = False
+        loop.on_tick.add(self._end_requests)
+
     def run(self, request: CallRequest) -> None:
         """Start a call; called on Celery's thread."""
         self._running += 1

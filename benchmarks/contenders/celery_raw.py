@@ -22,8 +22,6 @@ from celery.result import AsyncResult, ResultSet
 
 from benchmarks.contenders.contract import NAME_VARIABLE, WAIT_S, Client, Contender, program, redis_url
 
-BEST = "celery/prefork-4/poll/redis"
-"""Of three rounds; the children of its worker process may use every core, which is more than one process can."""
 CANDIDATES = tuple(
     f"celery/{pool}/{way}"
     for pool in ("solo-1", "threads-1", "threads-8", "prefork-1", "prefork-2", "prefork-4")
@@ -67,7 +65,7 @@ class _Variant:
 def _variant(name: str) -> _Variant:
     if name == "celery-default":
         return _Variant("prefork", 0, "get", "redis", tuned=False)
-    _, pool, client, *rest = (BEST if name == "celery-best" else name).split("/")
+    _, pool, client, *rest = name.split("/")
     kind, _, concurrency = pool.partition("-")
     return _Variant(kind, int(concurrency), client, rest[0] if rest else "redis")
 

@@ -8,7 +8,7 @@ import huey as huey_package  # type: ignore[import-untyped]  # huey ships no typ
 
 from benchmarks.contenders.contract import WAIT_S, Client, Contender, program, redis_url
 
-BEST_THREADS = 1
+BEST_THREADS = 4
 
 
 class _Pending(Protocol):

@@ -1,6 +1,7 @@
 """Toolswarm from the producer on: validation, routing, signature, ledger, broker, worker, waiter; no HTTP.
 
-Variants: `ours/SLOTS`, the calls that the one worker process runs at once.
+Variants: `ours/SLOTS`, the calls that the one worker process runs at once; `ours` has as many as are configured when
+nobody configures any.
 """
 
 import asyncio
@@ -17,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from benchmarks.contenders.contract import WAIT_S, Client, Contender
 from benchmarks.measure import BenchmarkFailed
 from routing.front import Caller, Front
-from store.configuration import load
+from store.configuration import PoolSettings, load
 from toolswarm.errors import ToolswarmError, UnknownOperation
 from toolswarm.messages import CacheMode, SubmitBody, ToolResult
 from toolswarm.states import State
 
-DEFAULT_SLOTS = 64
+DEFAULT_SLOTS = PoolSettings().concurrency
 CALLER = Caller()
 CATALOGUE_POLL_S = 0.1
 

@@ -77,7 +77,7 @@ def read_file(
     with desk.root(run.call.tenant).open_file(path) as fd:
         if os.fstat(fd).st_size > _LARGEST_FILE_BYTES:
             raise _too_large(path)
-        window = _Window(offset, limit, max_bytes)
+        window = _Window(offset, limit=limit, max_bytes=max_bytes)
         digest = hashlib.sha256()
         size_bytes = 0
         while chunk := os.read(fd, _CHUNK_BYTES):
@@ -193,7 +193,7 @@ def stop_if_asked(run: Run) -> None:
 class _Window:
     """Takes some lines out of chunks of bytes, without keeping the rest."""
 
-    def __init__(self, offset: int, limit: int, max_bytes: int) -> None:
+    def __init__(self, offset: int, *, limit: int, max_bytes: int) -> None:
         self._offset = offset
         self._limit = limit
         self._max_bytes = max_bytes

@@ -43,11 +43,11 @@ def main() -> None:
     if os.read(control, 1) != START:
         return
     began = time.monotonic()
-    pid = _start(program, argv, environment, request_fd)
+    pid = _start(program, argv, environment=environment, report=request_fd)
     _close_standard_streams()
     asked = _wait(pid, control)
     kill_after_s = {"lost": 0.0, "stop": grace_s, "ended": _STRAGGLER_GRACE_S}[asked]
-    _end_tree(_Leader(pid, began, request_fd), kill_after_s)
+    _end_tree(_Leader(pid, began=began, report=request_fd), kill_after_s)
 
 
 def _read(request_fd: int) -> tuple[bytes, list[bytes], dict[bytes, bytes]]:
@@ -71,7 +71,7 @@ def _prepare(folder: int) -> None:
     os.fchdir(folder)
 
 
-def _start(program: bytes, argv: list[bytes], environment: dict[bytes, bytes], report: int) -> int:
+def _start(program: bytes, argv: list[bytes], *, environment: dict[bytes, bytes], report: int) -> int:
     watcher = os.getpid()
     pid = os.fork()
     if pid != 0:
@@ -114,7 +114,7 @@ def _wait(pid: int, control: int) -> str:
 class _Leader:
     """The command itself; its end goes into the report."""
 
-    def __init__(self, pid: int, began: float, report: int) -> None:
+    def __init__(self, pid: int, *, began: float, report: int) -> None:
         self.pid = pid
         self._began = began
         self._report = report

@@ -69,7 +69,7 @@ def run(
         raise _invalid(f"argv is longer than {_LONGEST_LINE_BYTES} bytes; send data through stdin")
     timeout_s = min(timeout_s, max(0.1, attempt.remaining_s() - _RESERVE_S))
     with line.session(timeout_s) as session:
-        command = RemoteCommand(session.channel, wanted.mark, raw_stdin, max_output_bytes)
+        command = RemoteCommand(session.channel, mark=wanted.mark, stdin=raw_stdin, limit_bytes=max_output_bytes)
         attempt.begin_effect()
         began = time.monotonic()
         try:
@@ -82,16 +82,10 @@ def run(
         killed = False if ended else _kill(session, command)
         result = _result(line.name, command, ran_s)
         if not ended:
-            raise _stopped(argv[0], result, attempt.stop_requested(), killed)
+            raise _stopped(argv[0], result, asked=attempt.stop_requested(), killed=killed)
         if result.killed_by_signal and not session.is_connected():
             raise _lost(line.name, result)
-    if cwd is not None and command.group is None and result.exit_code not in (None, 0):
-        raise OperationFailed(
-            f"cannot go to the folder {shown(cwd)} on host {line.name}; check that it is there",
-            code="not_found",
-            before_effect=True,
-            stderr=result.stderr,
-        )
+    _check_started(command, result, cwd)
     return result
 
 
@@ -123,6 +117,25 @@ def _kill(session: Session, command: RemoteCommand) -> bool:
     return command.pump(lambda: time.monotonic() > give_up_at) and (ended or killed)
 
 
+def _check_started(command: RemoteCommand, result: RemoteResult, cwd: str | None) -> None:
+    if not command.is_there:
+        raise OperationFailed(
+            f"cannot go to the folder {shown(cwd or '')} on host {result.host}; check that it is there",
+            code="not_found",
+            before_effect=True,
+            stderr=result.stderr,
+        )
+    if command.group is None:
+        raise OperationFailed(
+            f"the login shell on host {result.host} ended before the command began; it must be a POSIX shell that "
+            "lets commands run",
+            code="not_started",
+            before_effect=True,
+            stdout=result.stdout,
+            stderr=result.stderr,
+        )
+
+
 def _result(host: str, command: RemoteCommand, ran_s: float) -> RemoteResult:
     return RemoteResult(
         host=host,
@@ -138,7 +151,7 @@ def _result(host: str, command: RemoteCommand, ran_s: float) -> RemoteResult:
     )
 
 
-def _stopped(program: str, result: RemoteResult, asked: bool, killed: bool) -> OperationFailed:
+def _stopped(program: str, result: RemoteResult, *, asked: bool, killed: bool) -> OperationFailed:
     end = "was killed" if killed else "could not be killed: look on the host"
     why = "was stopped" if asked else f"ran longer than {result.ran_s:.1f} s"
     return OperationFailed(

@@ -1,5 +1,6 @@
 """Making one SSH connection: own socket, pinned host key, one key of ours, nothing guessed."""
 
+import logging
 import os
 import socket
 
@@ -9,6 +10,9 @@ from paramiko.ssh_exception import IncompatiblePeer
 from store.configuration import DropletHost
 from tasks.droplet.pinned import PinnedKeys, failed
 from toolswarm.errors import OperationFailed
+
+# It logs as an error what it raises, too, and what we then get over (a channel refused, a connection replaced).
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _DISABLED = {
     "ciphers": ("3des-cbc", "aes128-cbc", "aes192-cbc", "aes256-cbc"),
@@ -36,7 +40,7 @@ def connect(name: str, settings: DropletHost, timeout_s: float) -> paramiko.Tran
     try:
         _tune(sock)
         transport = paramiko.Transport(sock, disabled_algorithms=_DISABLED)
-        _log_in(transport, name, pinned, settings.user, key, timeout_s)
+        _log_in(transport, name, pinned=pinned, user=settings.user, key=key, timeout_s=timeout_s)
     except BaseException:
         if transport is not None:
             transport.close()
@@ -59,6 +63,7 @@ def unreachable(name: str, why: str) -> OperationFailed:
 def _log_in(
     transport: paramiko.Transport,
     name: str,
+    *,
     pinned: PinnedKeys,
     user: str,
     key: paramiko.PKey,

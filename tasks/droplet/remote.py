@@ -33,16 +33,15 @@ class CommandLine:
 def command_line(argv: Sequence[str], cwd: str | None) -> CommandLine:
     """The line for the login shell; `cwd` is never taken for an option, nor looked up in CDPATH."""
     mark = f"toolswarm-{secrets.token_hex(8)}"
-    steps = [f"echo {mark} $$", f"exec {shlex.join(argv)}"]
-    if cwd is not None:
-        steps.insert(0, "cd -- " + shlex.quote(cwd if cwd.startswith("/") else f"./{cwd}"))
-    return CommandLine("exec sh -c " + shlex.quote(" && ".join(steps)), mark.encode())
+    go = "" if cwd is None else f"cd -- {shlex.quote(cwd if cwd.startswith('/') else f'./{cwd}')}; "
+    script = f"{go}there=$?; echo {mark} $$ $there; test $there = 0 && exec {shlex.join(argv)}"
+    return CommandLine("exec sh -c " + shlex.quote(script), mark.encode())
 
 
 class RemoteCommand:
     """Takes what the command says, and knows its process group once it runs."""
 
-    def __init__(self, channel: paramiko.Channel, mark: bytes, stdin: bytes, limit_bytes: int) -> None:
+    def __init__(self, channel: paramiko.Channel, *, mark: bytes, stdin: bytes, limit_bytes: int) -> None:
         self._channel = channel
         self._mark = mark + b" "
         self._unsent = memoryview(stdin)
@@ -50,6 +49,8 @@ class RemoteCommand:
         self._exited_at: float | None = None
         self.group: int | None = None
         """Also its process id; None: it has not begun."""
+        self.is_there = True
+        """Whether its working folder could be gone to."""
         self.stdout = CappedOutput(limit_bytes)
         self.stderr = CappedOutput(limit_bytes)
 
@@ -127,7 +128,8 @@ class RemoteCommand:
         start = self._preamble.find(self._mark)
         end = self._preamble.find(b"\n", start)
         if 0 <= start < end:
-            self.group = int(self._preamble[start + len(self._mark) : end])
+            group, there = self._preamble[start + len(self._mark) : end].split()
+            self.group, self.is_there = int(group), int(there) == 0
             # What comes before it is the login shell's own chatter.
             rest, self._preamble = bytes(self._preamble[end + 1 :]), None
             self.stdout.add(rest)

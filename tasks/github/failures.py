@@ -47,7 +47,9 @@ def asking(subject: str) -> Generator[None, None, None]:
     try:
         yield
     except GithubException as error:
-        raise refusal(error.status, error.headers or {}, _message(error.data), subject, time.time()) from None
+        raise refusal(
+            error.status, error.headers or {}, message=_message(error.data), subject=subject, now=time.time()
+        ) from None
     except requests.exceptions.Timeout as error:
         raise _unreachable("did not answer in time", error) from None
     except requests.exceptions.ConnectionError as error:
@@ -58,7 +60,7 @@ def asking(subject: str) -> Generator[None, None, None]:
         raise _garbled(subject, error) from None
 
 
-def refusal(status: int, headers: Mapping[str, Any], message: str, subject: str, now: float) -> OperationFailed:
+def refusal(status: int, headers: Mapping[str, Any], *, message: str, subject: str, now: float) -> OperationFailed:
     """The error for an HTTP status that is not a success."""
     details: dict[str, Any] = {"status": status}
     if message:

@@ -127,10 +127,10 @@ def get_contents(
         if isinstance(found, list):
             entries = [_entry(item) for item in found]
             return complete(Contents(repo=name, path=path, ref=ref, kind="dir", entries=entries, untrusted=True))
-        return complete(_file(found, name, path, ref))
+        return complete(_file(found, repo=name, path=path, ref=ref))
 
 
-def _file(found: ContentFile, repo: str, path: str, ref: str | None) -> Contents:
+def _file(found: ContentFile, *, repo: str, path: str, ref: str | None) -> Contents:
     size_bytes = found.size or 0
     if found.type != "file":
         return Contents(

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -89,18 +90,23 @@ async def test_a_call_that_kills_its_workers_ends_as_poison(stack: Stack, front:
     assert sum(worker.poll() is not None for worker in workers) == 3
 
 
-async def test_no_accepted_call_is_lost_when_the_broker_is_killed_and_comes_back(stack: Stack, front: Front) -> None:
+async def test_no_accepted_call_is_lost_when_the_broker_is_killed_again_and_again(stack: Stack, front: Front) -> None:
     stack.start_beat()
-    stack.start_worker("trial", "w1")
-    accepted = await front.submit_many([body("slow_read", label=str(n), seconds=0.05) for n in range(200)], ME)
-    ids = [one.id for one in accepted if isinstance(one, ToolResult)]
-    assert len(ids) == 200
+    worker = stack.start_worker("trial", "w1")
 
-    stack.valkey.kill()
-    stack.valkey.start()
+    for round_number in range(4):
+        accepted = await front.submit_many([body("slow_read", label=str(n), seconds=0.05) for n in range(100)], ME)
+        ids = [one.id for one in accepted if isinstance(one, ToolResult)]
+        begun = 20 * round_number + len(stack.marked())
+        until(partial(stack.has_marked, begun), "some of them run")
+        stack.valkey.kill()
+        stack.valkey.start()
+        results = await asyncio.gather(*(front.result(one, ME, 60) for one in ids))
 
-    results = await asyncio.gather(*(front.result(one, ME, 60) for one in ids))
-    assert {result.status for result in results} == {State.SUCCEEDED}
+        assert len(ids) == 100
+        assert {result.status for result in results} == {State.SUCCEEDED}, stack.log("w1")[-3000:]
+
+    assert worker.poll() is None
 
 
 async def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(stack: Stack, front: Front) -> None:

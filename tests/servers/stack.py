@@ -86,6 +86,10 @@ class Stack:
         """What the operations of the trial tool have noted, oldest first."""
         return self.marks.read_text().splitlines() if self.marks.exists() else []
 
+    def has_marked(self, count: int) -> bool:
+        """Whether the trial tool has noted that much."""
+        return len(self.marked()) >= count
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """kill -9 of the process and all its children."""
         os.killpg(process.pid, signal.SIGKILL)

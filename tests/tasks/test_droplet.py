@@ -135,6 +135,30 @@ def test_a_working_folder_that_is_not_there_starts_nothing(hosts: Hosts) -> None
     assert (caught.value.failure_code, caught.value.before_effect) == ("not_found", True)
 
 
+@pytest.mark.needs_sshd
+def test_chatter_of_the_login_shell_is_not_the_commands_output(tmp_path: Path) -> None:
+    with openssh(tmp_path / "chatty", "-o", 'ForceCommand=echo welcome; eval "$SSH_ORIGINAL_COMMAND"') as chatty:
+        hosts = _open(box=chatty.settings)
+
+        result = _run(hosts, "echo", "out")
+
+        hosts.close()
+    assert result.stdout == "out\n"
+
+
+@pytest.mark.needs_sshd
+def test_a_login_shell_that_lets_nothing_run_is_named(tmp_path: Path) -> None:
+    with openssh(tmp_path / "closed", "-o", "ForceCommand=echo closed; false") as closed:
+        hosts = _open(box=closed.settings)
+
+        with pytest.raises(OperationFailed) as caught:
+            _run(hosts, "true")
+
+        hosts.close()
+    error = caught.value
+    assert (error.failure_code, error.before_effect, error.details["stdout"]) == ("not_started", True, "closed\n")
+
+
 def test_a_command_is_killed_with_all_it_started_when_its_time_is_up(hosts: Hosts, remote: Remote) -> None:
     pids = remote.folder / "pids"
     script = f"trap '' TERM; echo begun; sh -c 'trap \"\" TERM; echo $$ >>{pids}; while :; do sleep 0.05; done' & " + (
