@@ -1,7 +1,8 @@
 """What a warm call through the gateway takes, on the system that `make up` started (or, with --start, on a fresh one).
 
-The call is a real one: `desktop.read_file` of 200 bytes, caches skipped, each answer compared. Three callers: the
-blocking client, one call after the other; a bare HTTP connection, the same; the async client with many calls at once.
+The call is a real one: `desktop.read_file` of 200 bytes, caches skipped, each answer compared. Four callers: the
+blocking client, one call after the other; a bare HTTP connection, the same; the blocking client in many threads; the
+async client with as many calls at once. The last two tell what the client costs from what the server does.
 CPU is per call, of this process (caller), the gateway, the desktop pool and the broker.
 """
 
@@ -13,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,6 +87,18 @@ def bare(plan: Plan) -> list[float]:
         return _in_turn(plan, call)
     finally:
         connection.close()
+
+
+def threaded(plan: Plan, at_once: int) -> list[float]:
+    """Many calls at once through one `Client`, a thread for each caller."""
+    with Client(plan.url, plan.api_key) as swarm, ThreadPoolExecutor(at_once) as threads:
+        reader = swarm.options(cache="skip")
+        sample: list[float] = []
+        for count in plan.counts():
+            plan.begin()
+            calls = [threads.submit(_timed, lambda: reader.call("desktop.read_file", path=FILE)) for _ in range(count)]
+            sample = [call.result() for call in calls]
+        return sample
 
 
 async def concurrent(plan: Plan, at_once: int) -> list[float]:
@@ -177,6 +191,7 @@ def _measure_all(stack: Stack, calls: int, at_once: int) -> list[Figures]:
     ways: dict[str, Callable[[Plan], list[float]]] = {
         "Client, one after the other": blocking,
         "bare HTTP, one after the other": bare,
+        f"Client, {at_once} threads": lambda plan: threaded(plan, at_once),
         f"AsyncClient, {at_once} at once": lambda plan: asyncio.run(concurrent(plan, at_once)),
     }
     figures: list[Figures] = []

@@ -205,7 +205,7 @@ class Runner:
         error: OperationFailed | InvalidArguments,
     ) -> ToolResult:
         info = error.info()
-        lost_sight = info.code == "connection_lost" and attempt.effect_begun
+        lost_sight = info.code in ("connection_lost", "watcher_lost") and attempt.effect_begun
         if lost_sight and not declaration.effect.may_run_again:
             return self._result(attempt, asked_at, State.UNKNOWN, error=info)
         return self._result(attempt, asked_at, State.FAILED, error=info)
