@@ -9,13 +9,10 @@ from store import keys
 from store.connection import Broker, text
 from toolswarm.messages import Operation
 
-_KEEP_S = 7 * 86400
-
 
 async def publish(broker: Broker, tool: str, operations: list[Operation]) -> None:
     """Say what operations a tool has; repeated with each worker's heartbeat."""
-    await broker.command("HSET", keys.CATALOGUE, tool, msgspec.json.encode(operations))
-    await broker.command("EXPIRE", keys.CATALOGUE, _KEEP_S)
+    await broker.script("publish", [keys.CATALOGUE], [tool, msgspec.json.encode(operations)])
 
 
 class Catalogue:

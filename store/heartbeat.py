@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import msgspec
-
 from store import keys
 from store.connection import Broker, text
 from toolswarm.messages import WorkerStatus
@@ -13,16 +11,12 @@ KEEP_S = 30
 
 async def beat(broker: Broker, status: WorkerStatus, *, polled_ago_s: float) -> None:
     """Say that this worker lives; `seen_at` and `polled_at` are set here, on Redis' clock."""
-    now = await redis_time(broker)
-    status = msgspec.structs.replace(status, seen_at=now, polled_at=now - polled_ago_s)
     fields: list[Any] = []
     for name in status.__struct_fields__:
-        fields += [name, getattr(status, name)]
-    key = keys.worker_key(status.name)
-    await broker.command("HSET", key, *fields)
-    await broker.command("EXPIRE", key, KEEP_S)
-    await broker.command("ZADD", keys.WORKERS, now, status.name)
-    await broker.command("EXPIRE", keys.WORKERS, 86400)
+        if name not in ("seen_at", "polled_at"):
+            fields += [name, getattr(status, name)]
+    names = [keys.worker_key(status.name), keys.WORKERS]
+    await broker.script("beat", names, [status.name, KEEP_S, polled_ago_s, *fields])
 
 
 async def workers(broker: Broker) -> list[WorkerStatus]:

@@ -79,14 +79,13 @@ class Intake:
             logger.warning("a request with a wrong key, or older than %d s, was dropped", REQUEST_TTL_S)
             return Outcome(state=None, code=AuthenticationFailed.code)
         reply = await self._answer(request)
-        fresh = await self._broker.command(
-            "SET", keys.intake_seen_key(request.id), "1", "NX", "EX", int(2 * REQUEST_TTL_S), retry_for_s=5.0
+        fresh = await self._broker.script(
+            "answer",
+            [keys.intake_seen_key(request.id), keys.reply_key(request.reply_to)],
+            [encode(reply), int(2 * REQUEST_TTL_S), REPLY_TTL_S],
         )
-        if fresh is None:
+        if not fresh:
             return Outcome(state=None, code="answered_before")
-        key = keys.reply_key(request.reply_to)
-        await self._broker.command("RPUSH", key, encode(reply), retry_for_s=5.0)
-        await self._broker.command("EXPIRE", key, REPLY_TTL_S, retry_for_s=5.0)
         return Outcome(
             state=State.FAILED if reply.error else State.SUCCEEDED, code=reply.error.code if reply.error else ""
         )

@@ -20,6 +20,8 @@ SCRIPTS = {
     name: Script(name)
     for name in (
         "accept",
+        "answer",
+        "beat",
         "cancel",
         "claim",
         "effecting",
@@ -27,6 +29,7 @@ SCRIPTS = {
         "give_back",
         "hold",
         "lead",
+        "publish",
         "release",
         "renew",
         "resign",
