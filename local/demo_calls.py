@@ -176,7 +176,7 @@ def _workspace(setup: Setup) -> Path:
 
 def _wait_for_start(handle: CallHandle) -> None:
     limit = time.monotonic() + _TIMEOUT_S
-    while handle.status() is State.ACCEPTED and time.monotonic() < limit:
+    while handle.status() in (State.ACCEPTED, State.RUNNING) and time.monotonic() < limit:
         time.sleep(0.02)
 
 
