@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -44,7 +44,7 @@ class Handler(Protocol):
         """
         ...
 
-    async def revoke(self, request: "CallRequest") -> None:
+    def revoke(self, request: "CallRequest") -> Coroutine[Any, Any, None]:
         """Celery was told to revoke the task."""
         ...
 
@@ -156,14 +156,23 @@ class CallPool(BasePool):
 
     def revoke(self, request: CallRequest) -> None:
         """What counts is the ledger: the call is cancelled there."""
-        asyncio.run_coroutine_threadsafe(self.handler.revoke(request), self.handler.loop)
+        self.handler.loop.call_soon_threadsafe(self._start, self.handler.revoke(request))
 
     def _start_calls(self) -> None:
         self._loop_woken = False
         while self._to_loop:
-            coroutine = self.handler.loop.create_task(self._run(self._to_loop.popleft()))
-            self._coroutines.add(coroutine)
-            coroutine.add_done_callback(self._coroutines.discard)
+            self._start(self._run(self._to_loop.popleft()))
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        running = self.handler.loop.create_task(coroutine)
+        self._coroutines.add(running)
+        running.add_done_callback(self._ended)
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        self._coroutines.discard(running)
+        error = None if running.cancelled() else running.exception()
+        if error is not None:  # its message may hold data
+            logger.error("the pool met %s; the task goes back to its queue", type(error).__name__)
 
     async def _run(self, request: CallRequest) -> None:
         outcome: Outcome | None = None

@@ -86,7 +86,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a call did not succeed."""
 
     code: str
-    """A stable word with underscores, e.g. `path_refused`; the table is in docs/errors.md."""
+    """A stable word with underscores, e.g. `path_refused`."""
     message: str
     """One sentence for people, that says what to do."""
     retryable: bool = False
