@@ -25,7 +25,7 @@ def test_the_system_is_ready_when_all_essential_services_are(start: Start) -> No
     assert system.service("slow").state is ServiceState.READY
     assert (system.service("slow").ready_s or 0) >= 0.5
     assert (system.service("quick").ready_s or 9) < 0.5
-    assert "the system is ready" in system.output()
+    wait_until(lambda: "the system is ready" in system.output(), "it says so")
 
 
 def test_a_service_that_is_not_essential_starts_last_and_delays_nobody(start: Start) -> None:
