@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from routing.front import Caller
-from store.configuration import Secret
+from store.sections import Secret
 from toolswarm.errors import AuthenticationFailed, ConfigurationError
 
 Handler = Callable[[Request], Awaitable[ASGIApp]]

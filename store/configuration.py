@@ -12,36 +12,15 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from store.sections import Secret, Section
+from store.tool_settings import Desktop, Droplet, Github
 from toolswarm.errors import ConfigurationError
 
 PREFIX = "TOOLSWARM_"
 FILE_NAME = "toolswarm.toml"
 
 
-class Secret:
-    """A value that no log, traceback or page can show; only `reveal()` gives it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself, for the one place that sends or compares it."""
-        return self._value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __repr__(self) -> str:
-        return "Secret(…)" if self._value else "Secret()"
-
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class Store(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Store(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The two Redis servers and the ledger's times."""
 
     broker_url: str = "redis://127.0.0.1:6379/0"
@@ -62,7 +41,7 @@ class Store(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Size of each process's connection pool."""
 
 
-class Gateway(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Gateway(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
     host: str = "127.0.0.1"
@@ -78,14 +57,14 @@ class Gateway(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After this a silent broker is answered with 503."""
 
 
-class Signing(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Signing(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Ed25519 keys (PEM files): whoever submits signs, workers hold only the public key."""
 
     private_key_file: str = ""
     public_key_file: str = ""
 
 
-class PoolSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PoolSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The worker pool of one tool."""
 
     kind: Literal["asyncio", "threads", "prefork", "solo"] = "asyncio"
@@ -95,7 +74,7 @@ class PoolSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Worker processes that `up` starts."""
 
 
-class RoutingRule(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RoutingRule(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A rule of the operator, tried before the built-in ones: the first that matches decides."""
 
     name: str
@@ -109,7 +88,7 @@ class RoutingRule(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A pattern for the context's repository."""
 
 
-class Routing(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Routing(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How calls that leave out the tool find it."""
 
     default_tool: str = "desktop"
@@ -118,58 +97,14 @@ class Routing(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tool -> tools to try next, for `read` and `idempotent` operations that failed before their effect."""
 
 
-class Tools(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Tools(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tools beside the built-in ones."""
 
     modules: tuple[str, ...] = ()
     """Importable modules with a `TOOL` (tasks/operation.py): the operator's own, trusted code."""
 
 
-class Desktop(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Local files and processes."""
-
-    workspaces: str = ".toolswarm/workspaces"
-    """Each tenant without a root of its own gets a folder of its name here."""
-    roots: dict[str, str] = msgspec.field(default_factory=dict[str, str])
-    """Tenant -> the folder its paths are relative to."""
-    max_output_bytes: int = 1_048_576
-    """The most that one command may return of each of its outputs."""
-
-
-class Github(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """GitHub, or anything that speaks its REST API."""
-
-    base_url: str = "https://api.github.com"
-    token: Secret = Secret("")
-    """`GITHUB_TOKEN`."""
-    default_owner: str = ""
-    """Taken when a repository is named without its owner."""
-    timeout_s: float = 15.0
-
-
-class DropletHost(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One remote host; its key is pinned, never learned on the way."""
-
-    address: str
-    user: str
-    port: int = 22
-    key_file: str = ""
-    """Private key (OpenSSH format)."""
-    host_key: str = ""
-    """`ssh-ed25519 AAAA…`, as in known_hosts without the name."""
-    known_hosts_file: str = ""
-
-
-class Droplet(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Remote hosts over SSH."""
-
-    hosts: dict[str, DropletHost] = msgspec.field(default_factory=dict[str, DropletHost])
-    default_host: str = ""
-    """Taken when a call names none; with a single host that one is."""
-    connect_timeout_s: float = 5.0
-
-
-class Local(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Local(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`up` on one machine."""
 
     state: str = ".toolswarm"
@@ -182,7 +117,7 @@ class Local(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long `down` and Ctrl-C let running calls finish."""
 
 
-class Configuration(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Configuration(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All sections; a process reads it once."""
 
     store: Store = Store()

@@ -11,17 +11,47 @@ TOOL = Tool(name="desktop", open=Desk.open, operations=(read_file,))
 The first parameter is the tool's own resources (made once per process by `Tool.open`), the second the run of this
 call, the keyword-only rest the arguments. A function may be `async` (it runs on the worker's loop and is cancelled
 there) or not (it runs in a thread, and must look at `run.stop_requested()` if it may take long).
+
+A `verifiable` operation has a `probe` with the same parameters: it looks whether an earlier attempt, whose end nobody
+saw, had its effect. It returns what the operation would have returned, or NOT_DONE: then the operation is run. When it
+cannot tell it raises OperationFailed, and the call's outcome is `unknown`.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, get_type_hints
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, Protocol, TypeVar, get_type_hints
 
 import msgspec
 
 from store.configuration import Configuration
-from toolswarm.errors import InvalidArguments
+from toolswarm.errors import InvalidArguments, ToolswarmError
 from toolswarm.messages import Effect, Operation, ToolCall
+
+T = TypeVar("T")
+
+
+class _NotDone:
+    def __repr__(self) -> str:
+        return "NOT_DONE"
+
+
+NOT_DONE: Final = _NotDone()
+"""What a probe returns when the earlier attempt had no effect."""
+
+
+class Postponed(ToolswarmError):
+    """The call cannot be run yet (a rate budget is used up): it waits in the ledger, not in a slot, and comes again.
+
+    The attempt does not count. When the call's deadline comes first, the call fails now, with this code and message.
+    """
+
+    code = "postponed"
+    retryable = True
+
+    def __init__(self, message: str, /, *, delay_s: float, code: str = "postponed", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.delay_s = delay_s
+        self.failure_code = code
 
 
 class Run(Protocol):
@@ -61,6 +91,23 @@ class Run(Protocol):
         """Say where the effect happens: a host name, a server's address."""
         ...
 
+    @property
+    def worker(self) -> str:
+        """Name of the worker; the first part of the id of a session that lives in it (see `session_argument`)."""
+        ...
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the worker's loop and wait for it; for functions in a thread."""
+        ...
+
+    def tell(self, output: Mapping[str, Any]) -> None:
+        """Say something to whoever follows the call's events (`{"stream": "stdout", "text": "…"}`, `{"done": 3}`).
+
+        Never waits, bears being called from a thread, and promises nothing: what nobody follows is not sent, and
+        a follower who is too slow misses some. The result says all.
+        """
+        ...
+
 
 class OperationDeclaration:
     """A function with what the catalogue says of it. `function` is the plain function, for direct calls."""
@@ -76,8 +123,16 @@ class OperationDeclaration:
         from_context: Mapping[str, str],
         secret_arguments: tuple[str, ...],
         marks_effect: bool,
+        probe: Callable[..., Any] | None,
+        session_argument: str,
+        destructive: bool,
     ) -> None:
+        if (effect is Effect.VERIFIABLE) != (probe is not None):
+            raise TypeError(f"{function.__name__}: a verifiable operation has a probe, and no other has one")
         self.function = function
+        self.probe = probe
+        self.session_argument = session_argument
+        self.destructive = destructive
         self.name = function.__name__
         self.effect = effect
         self.time_limit_s = time_limit_s
@@ -104,6 +159,8 @@ class OperationDeclaration:
             aliases=self.aliases,
             from_context=self.from_context,
             secret_arguments=self.secret_arguments,
+            session_argument=self.session_argument,
+            destructive=self.destructive,
         )
 
     def convert(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,13 +185,18 @@ def operation(
     from_context: Mapping[str, str] | None = None,
     secret_arguments: tuple[str, ...] = (),
     marks_effect: bool = False,
+    probe: Callable[..., Any] | None = None,
+    session_argument: str = "",
+    destructive: bool = False,
 ) -> Callable[[Callable[..., Any]], OperationDeclaration]:
     """Declare a function as an operation.
 
     `marks_effect` says that the function calls `run.begin_effect()` itself, at the right moment; otherwise the
     worker does so just before it runs a `verifiable` or `once` operation. `from_context` maps an argument to the
     field of the context that fills it when the caller leaves it out; such an argument needs a default or is
-    required of the caller by the schema all the same.
+    required of the caller by the schema all the same. `session_argument` names the argument that holds the id of a
+    session (`WORKER.anything`, WORKER being `run.worker`): such calls go to the worker that the session lives in.
+    `destructive` says that it may overwrite or remove what was there.
     """
 
     def declare(function: Callable[..., Any]) -> OperationDeclaration:
@@ -147,6 +209,9 @@ def operation(
             from_context=from_context or {},
             secret_arguments=secret_arguments,
             marks_effect=marks_effect,
+            probe=probe,
+            session_argument=session_argument,
+            destructive=destructive,
         )
 
     return declare

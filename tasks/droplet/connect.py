@@ -7,7 +7,7 @@ import socket
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
-from store.configuration import DropletHost
+from store.tool_settings import DropletHost
 from tasks.droplet.pinned import PinnedKeys, failed
 from toolswarm.errors import OperationFailed
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 
 import paramiko
 
-from store.configuration import Configuration, Droplet, DropletHost
+from store.configuration import Configuration
+from store.tool_settings import Droplet, DropletHost
 from tasks.confined import shown
 from tasks.droplet.connect import connect, not_configured, unreachable
 from toolswarm.errors import OperationFailed

@@ -6,7 +6,7 @@ import os
 
 import paramiko
 
-from store.configuration import DropletHost
+from store.tool_settings import DropletHost
 from toolswarm.errors import OperationFailed
 
 _SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}

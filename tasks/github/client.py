@@ -7,7 +7,7 @@ from github import Auth, Github
 from urllib3.util import Retry
 
 from store.configuration import Configuration
-from store.configuration import Github as GithubSettings
+from store.tool_settings import Github as GithubSettings
 
 _USER_AGENT = "toolswarm"
 

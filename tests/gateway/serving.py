@@ -10,7 +10,8 @@ import httpx
 from gateway.app import make_app
 from gateway.drain import Drain
 from gateway.server import Server, listen
-from store.configuration import Gateway, Secret
+from store.configuration import Gateway
+from store.sections import Secret
 from tests.gateway.fake_front import FakeFront
 
 KEY = "tk_canary_7f3a"

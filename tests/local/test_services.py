@@ -12,7 +12,8 @@ from local.redis_wire import ask
 from local.service import DrainStage, ServiceSpec
 from local.services import Plan, Planner, celery_url, ours_to_start, without_password
 from local.state_folder import StateFolder
-from store.configuration import Configuration, Local, PoolSettings, Secret, Store
+from store.configuration import Configuration, Local, PoolSettings, Store
+from store.sections import Secret
 from tests.local.systems import wait_until
 from toolswarm.errors import BrokerUnavailable, ConfigurationError
 

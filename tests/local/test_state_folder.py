@@ -13,7 +13,8 @@ from local import snapshot
 from local.keys import provide_keys
 from local.snapshot import TRANSITIONS, Endpoint
 from local.state_folder import AlreadyLocked, StateFolder
-from store.configuration import Configuration, Gateway, Secret, Signing
+from store.configuration import Configuration, Gateway, Signing
+from store.sections import Secret
 from toolswarm.errors import ConfigurationError
 
 

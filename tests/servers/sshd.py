@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from local.demo_sshd import USER, DemoSshd, make_keys
-from store.configuration import DropletHost
+from store.tool_settings import DropletHost
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 

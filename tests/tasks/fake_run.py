@@ -1,9 +1,14 @@
 """The run of a call, without a worker: says what an operation asks, and remembers what it said."""
 
+import asyncio
 import time
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from toolswarm.ids import new_call_id
 from toolswarm.messages import Context, ToolCall
+
+T = TypeVar("T")
 
 
 class FakeRun:
@@ -15,6 +20,8 @@ class FakeRun:
         self.effects_begun = 0
         self.places: list[str] = []
         self.stop = False
+        self.worker = "worker-1"
+        self.told: list[dict[str, Any]] = []
         self.lost: Exception | None = None
         """Raised by `begin_effect`, when set."""
         self._ends_at = time.monotonic() + limit_s
@@ -35,3 +42,9 @@ class FakeRun:
 
     def executed_on(self, place: str) -> None:
         self.places.append(place)
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run(coroutine)
+
+    def tell(self, output: Mapping[str, Any]) -> None:
+        self.told.append(dict(output))

@@ -7,7 +7,8 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from store.configuration import Configuration, Droplet, DropletHost
+from store.configuration import Configuration
+from store.tool_settings import Droplet, DropletHost
 from tasks.droplet import TOOL
 from tests.servers.sshd import free_port
 from tests.tasks.fake_run import FakeRun

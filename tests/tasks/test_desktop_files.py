@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from store.configuration import Configuration
-from store.configuration import Desktop as DesktopSettings
+from store.tool_settings import Desktop as DesktopSettings
 from tasks.desktop import TOOL
 from tasks.desktop.desk import Desk
 from tasks.desktop.files import FileText, Listing, Written

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from local.demo_sshd import make_keys
-from store.configuration import Configuration, Droplet, DropletHost
+from store.configuration import Configuration
+from store.tool_settings import Droplet, DropletHost
 from tasks.droplet import TOOL
 from tasks.droplet.commands import RemoteResult
 from tasks.droplet.files import RemoteFile

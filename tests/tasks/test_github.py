@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import pytest
 
 from local.demo_github import DemoGithub
-from store.configuration import Configuration, Secret
-from store.configuration import Github as GithubSettings
+from store.configuration import Configuration
+from store.sections import Secret
+from store.tool_settings import Github as GithubSettings
 from tasks.github import TOOL
 from tasks.github.client import Clients
 from tasks.github.repositories import Contents, Repository

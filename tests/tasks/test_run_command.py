@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from store.configuration import Configuration
-from store.configuration import Desktop as DesktopSettings
+from store.tool_settings import Desktop as DesktopSettings
 from tasks.desktop import TOOL, process
 from tasks.desktop.commands import CommandResult
 from tasks.desktop.desk import Desk
@@ -230,7 +230,8 @@ async def test_a_killed_watcher_leaves_no_command_and_an_open_outcome(desk: Desk
 _WORKER = """
 import asyncio, sys
 sys.path[:0] = sys.argv[2:]
-from store.configuration import Configuration, Desktop
+from store.configuration import Configuration
+from store.tool_settings import Desktop
 from tasks.desktop import TOOL
 from tests.tasks.fake_run import FakeRun
 desk = TOOL.open(Configuration(desktop=Desktop(roots={"default": sys.argv[1]})))

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from store.configuration import Configuration
-from store.configuration import Desktop as DesktopSettings
+from store.tool_settings import Desktop as DesktopSettings
 from tasks.desktop import TOOL
 from tasks.desktop.desk import Desk
 from tasks.desktop.scan import LARGEST_SEARCHED_FILE_BYTES

@@ -144,6 +144,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     from_context: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     """Argument -> field of the context that fills it when the caller leaves it out."""
     secret_arguments: tuple[str, ...] = ()
+    session_argument: str = ""
+    """The argument whose value names a session: the call goes to the worker that the session lives in."""
+    destructive: bool = False
+    """Whether it may overwrite or remove what was there."""
 
     @property
     def full_name(self) -> str:
@@ -201,13 +205,15 @@ class SubmitBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call has changed its state; the last one carries the result."""
+    """A call has changed its state or said something; the last one carries the result."""
 
     id: str
     state: State
     at: float
     """Unix seconds, on the ledger's clock."""
     result: ToolResult | None = None
+    output: dict[str, Any] | None = None
+    """What the operation said while it ran, e.g. `{"stream": "stdout", "text": "…"}`; the state did not change."""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
