@@ -24,7 +24,7 @@ class Sweep:
         while True:
             done = await self._ledger.sweep(_BATCH)
             for call_id, what in done:
-                logger.warning("call %s: %s", call_id, what)
+                logger.log(logging.DEBUG if what == "due" else logging.WARNING, "call %s: %s", call_id, what)
             touched += len(done)
             if len(done) < _BATCH:
                 return touched

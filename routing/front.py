@@ -21,6 +21,7 @@ from store.catalogue import Catalogue
 from store.configuration import Configuration
 from store.connection import Broker, unavailable
 from store.ledger import Acceptance, Ledger, Submission, not_found
+from store.sessions import queue_of_session
 from store.waiter import Waiter
 from toolswarm.errors import InvalidRequest, ToolswarmError, UnknownOperation
 from toolswarm.ids import CallId, is_call_id, new_call_id
@@ -103,6 +104,10 @@ class Front:
             BrokerUnavailable: nobody answered in time; ask again with the same idempotency key.
         """
         operation, route, arguments = await self._bounded(self._resolve(body))
+        queue = route.queue
+        if operation.session_argument:
+            session_id = str(arguments.get(operation.session_argument, ""))
+            queue = await self._bounded(queue_of_session(self._broker, operation.tool, session_id))
         call = ToolCall(
             id=new_call_id(),
             operation=route.operation,
@@ -118,7 +123,7 @@ class Front:
         )
         self._waiter.expect(call.id, call.tenant)
         try:
-            acceptance = await self._bounded(self._ledger.accept(self._submission(call, operation, route.queue)))
+            acceptance = await self._bounded(self._ledger.accept(self._submission(call, operation, queue)))
         except BaseException:
             self._waiter.forget(call.id)
             raise

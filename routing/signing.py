@@ -7,7 +7,7 @@ to another queue; a replay dies at the claim.
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ class Verifier:
             raise ConfigurationError("signing.public_key_file: not an Ed25519 key", file=file)
         return cls(key)
 
-    def verify(self, header: object, *, call_id: str, operation: str, queue: str, now: float) -> Envelope:
+    def verify(self, header: object, *, call_id: str, operation: str, queues: Container[str], now: float) -> Envelope:
         """The envelope of a task, when it is genuine.
 
         Raises:
@@ -114,7 +114,7 @@ class Verifier:
             self._key.verify(signature, _signed_bytes(call_id, operation, envelope))
         except InvalidSignature as error:
             raise SignatureRefused("the task is not signed by a key that this worker trusts") from error
-        if envelope.queue != queue:
+        if envelope.queue not in queues:
             raise SignatureRefused("the task was signed for another queue")
         if envelope.expires + ALLOWED_SKEW_S < now:
             raise SignatureRefused("the task's signature has expired")

@@ -19,8 +19,10 @@ __all__ = [
     "WORKERS",
     "bell_key",
     "call_key",
+    "call_list",
     "idempotency_key",
     "intake_seen_key",
+    "own_queue",
     "queue_list",
     "reply_key",
     "tool_queue",
@@ -82,9 +84,19 @@ def tool_queue(tool: str) -> str:
     return f"tool.{tool}"
 
 
+def own_queue(tool: str, worker: str) -> str:
+    """Name of one worker's own queue: calls of the sessions that live in it."""
+    return f"tool.{tool}@{worker}"
+
+
 def queue_list(queue: str, step: int) -> str:
     """list of kombu messages of one queue and priority step, oldest at the right; vanishes when empty."""
     return f"{queue}{_PRIORITY_SEPARATOR}{step}" if step else queue
+
+
+def call_list(queue: str, priority: Priority) -> str:
+    """The list that a call waits in; a worker's own queue has but one."""
+    return queue if "@" in queue else queue_list(queue, PRIORITY_STEPS[priority])
 
 
 def unacked_key(queue: str) -> str:

@@ -16,6 +16,9 @@ from toolswarm.errors import CallNotFound, IdempotencyConflict
 from toolswarm.messages import Effect, Priority, ResultMeta, ToolCall, ToolResult, encode
 from toolswarm.states import State
 
+SESSION_SILENCE_S = 3.0
+"""After three missed heartbeats of its worker a session is taken for lost."""
+
 
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a submitted call."""
@@ -39,6 +42,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     accepted_at: float
     claimed_at: float
     deadline: float
+    in_doubt: bool = False
+    """An earlier attempt had begun its effect, and nobody knows whether it happened."""
 
 
 class Refusal(StrEnum):
@@ -55,6 +60,15 @@ class Verdict(StrEnum):
     OK = "ok"
     CANCEL = "cancel"
     LOST = "lost"
+
+
+class Release(StrEnum):
+    """What came of giving a call back."""
+
+    OK = "ok"
+    LOST = "lost"
+    LATE = "late"
+    """Its deadline or its last attempt comes first: nothing was changed, the holder must end it."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +111,7 @@ class Ledger:
             [
                 key,
                 idempotency,
-                keys.queue_list(submission.queue, keys.PRIORITY_STEPS[Priority(call.priority)]),
+                keys.call_list(submission.queue, Priority(call.priority)),
                 keys.bell_key(submission.queue),
             ],
             [
@@ -150,6 +164,7 @@ class Ledger:
             accepted_at=float(reply[4]),
             claimed_at=float(reply[5]),
             deadline=float(reply[6]),
+            in_doubt=reply[7] == b"1",
         )
 
     async def begin_effect(self, grant: Grant, *, retry_for_s: float = 0.0) -> Verdict:
@@ -177,12 +192,22 @@ class Ledger:
         )
         return bool(reply == b"ok")
 
-    async def release(self, grant: Grant, *, retry_for_s: float = 0.0) -> bool:
-        """Give the call back for another worker; False when its effect has begun or the grant was lost."""
+    async def release(
+        self, grant: Grant, *, delay_s: float = 0.0, counts: bool = False, retry_for_s: float = 0.0
+    ) -> Release:
+        """Give the call back for another attempt, now or after a delay; `counts` says that this attempt was one."""
         reply = await self._broker.script(
-            "release", [keys.call_key(grant.id)], [grant.id, grant.fence, grant.nonce], retry_for_s=retry_for_s
+            "release",
+            [keys.call_key(grant.id)],
+            [grant.id, grant.fence, grant.nonce, f"{max(0.0, delay_s):.6f}", "1" if counts else "0"],
+            retry_for_s=retry_for_s,
         )
-        return bool(reply == b"ok")
+        return Release(text(reply))
+
+    async def say(self, grant: Grant, said: Sequence[bytes]) -> bool:
+        """Tell followers what the operation says (JSON objects); False when nobody follows."""
+        reply = await self._broker.script("say", [keys.call_key(grant.id)], [grant.id, grant.fence, grant.nonce, *said])
+        return bool(reply == b"1")
 
     async def cancel(self, call_id: str, tenant: str) -> ToolResult:
         """Ask that a call stop; a running one is stopped by its worker within a third of the lease.
@@ -214,7 +239,7 @@ class Ledger:
 
     async def sweep(self, limit: int = 200) -> list[tuple[str, str]]:
         """Look at the calls that are due; for each one that was touched its id and what was done (sweep.lua)."""
-        reply = await self._broker.script("sweep", [], [limit])
+        reply = await self._broker.script("sweep", [], [limit, SESSION_SILENCE_S])
         return [(text(reply[at]), text(reply[at + 1])) for at in range(0, len(reply), 2)]
 
     async def counts(self) -> dict[str, dict[str, int]]:

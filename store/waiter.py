@@ -27,6 +27,8 @@ _FIRST_LOOK_S = 0.5
 _LONGEST_LOOK_S = 2.0
 _KEEP_UNCLAIMED_S = 5.0
 _FORGET_S = 60.0
+_MOST_UNREAD = 256
+"""What an operation says is left out for a follower who is this much behind; states are not."""
 _PING_EVERY_S = 3.0
 _SILENT_AFTER_S = 10.0
 
@@ -170,7 +172,17 @@ class Waiter:
         entry = self._expected.get(call_id.decode())
         if entry is None:
             return
+        if state.endswith(b"!"):
+            self._said(entry, CallEvent(id=call_id.decode(), state=State(state[:-1].decode()), at=float(at)), result)
+            return
         self._settle(call_id.decode(), entry, State(state.decode()), float(at), decode_result(result))
+
+    def _said(self, entry: _Expected, event: CallEvent, output: bytes) -> None:
+        if entry.listeners and entry.result is None:
+            said = msgspec.structs.replace(event, output=msgspec.json.decode(output, type=dict[str, Any]))
+            for queue in entry.listeners:
+                if queue.qsize() < _MOST_UNREAD:
+                    queue.put_nowait(said)
 
     def _settle(self, call_id: str, entry: _Expected, state: State, at: float, result: ToolResult | None) -> None:
         if entry.result is not None:

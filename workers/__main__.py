@@ -136,7 +136,13 @@ def run_tool(configuration: Configuration, tool: Tool, name: str) -> int:
         pool = settings.kind
         worker_ready.connect(start_host, weak=False)  # after the children were forked: no thread may run before
     worker_shutdown.connect(stop_host, weak=False)
-    return _run_worker(name, queue=keys.tool_queue(tool.name), pool=pool, slots=settings.concurrency)
+    return _run_worker(
+        name,
+        queue=keys.tool_queue(tool.name),
+        own=keys.own_queue(tool.name, name),
+        pool=pool,
+        slots=settings.concurrency,
+    )
 
 
 def run_intake(configuration: Configuration, name: str) -> int:
@@ -168,8 +174,8 @@ def run_intake(configuration: Configuration, name: str) -> int:
     )
 
 
-def _run_worker(name: str, *, queue: str, pool: Any, slots: int) -> int:
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "takes": queue}
+def _run_worker(name: str, *, queue: str, pool: Any, slots: int, own: str = "") -> int:
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "takes": queue, "own": own}
     worker = app.Worker(
         hostname=f"{name}@{socket.gethostname()}",
         queues=[queue],

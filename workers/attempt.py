@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from store.ledger import Grant, Ledger, Verdict
 from toolswarm.errors import ToolswarmError
 from toolswarm.messages import ToolCall
+from workers.telling import Teller
+
+T = TypeVar("T")
 
 
 class LeaseLost(ToolswarmError):
@@ -30,8 +33,11 @@ class StopReason(StrEnum):
 class Attempt:
     """Implements `tasks.operation.Run` for the worker."""
 
-    def __init__(self, grant: Grant, ledger: Ledger, *, lease_s: float, asked_at: float) -> None:
+    def __init__(self, grant: Grant, ledger: Ledger, *, lease_s: float, asked_at: float, worker: str) -> None:
         self.grant = grant
+        self.worker = worker
+        self.in_doubt = grant.in_doubt
+        """Whether an earlier attempt may have had its effect, and nobody has looked yet."""
         self.effect_begun = False
         self.place: str | None = None
         self.stopped_by: StopReason | None = None
@@ -40,6 +46,7 @@ class Attempt:
         self._ledger = ledger
         self._lease_s = lease_s
         self._loop = asyncio.get_running_loop()
+        self.teller = Teller(ledger, grant)
         self._ends_at = float("inf")
         self._cancel: Callable[[], Any] | None = None
 
@@ -67,9 +74,17 @@ class Attempt:
         """Say where the effect happens."""
         self.place = place
 
+    def tell(self, output: Mapping[str, Any]) -> None:
+        """Say something to whoever follows the call."""
+        self.teller.tell(output)
+
+    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the worker's loop, from the operation's thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
     def begin_effect(self) -> None:
         """Record the point of no return, from the operation's thread."""
-        asyncio.run_coroutine_threadsafe(self.begin_effect_async(), self._loop).result()
+        self.wait(self.begin_effect_async())
 
     async def begin_effect_async(self) -> None:
         """Record the point of no return.

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 
 from routing.signing import Verifier
-from store import keys
 from store.configuration import Configuration
 from store.connection import Broker
 from store.ledger import Ledger
@@ -46,7 +45,6 @@ class Host:
             verifier=verifier,
             renewal=self.renewal,
             worker=worker,
-            queue=keys.tool_queue(tool.name),
             threads=self._threads,
         )
         self.loop = self._thread.loop

@@ -6,17 +6,20 @@ before the ledger grants the attempt; the result is in the ledger before the tas
 
 import asyncio
 import concurrent.futures
+import inspect
 import logging
 import secrets
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from routing.signing import SignatureRefused, Verifier, check_call
-from store.ledger import Grant, Ledger, Refusal
-from tasks.operation import OperationDeclaration, Tool
+from store import keys
+from store.ledger import Grant, Ledger, Refusal, Release
+from tasks.operation import NOT_DONE, OperationDeclaration, Postponed, Tool
 from toolswarm.errors import InvalidArguments, OperationFailed
 from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, encode
 from toolswarm.states import State
@@ -27,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _CLAIM_RETRY_S = 10.0
 _FINISH_RETRY_S = 60.0
+_LOST_SIGHT = ("connection_lost", "watcher_lost")
+_LOOK_AFTER_S = 1.0
+"""After a `verifiable` operation lost sight of its effect, another attempt looks for it this much later."""
 _THREAD_GRACE_S = 2.0
 """How long a function in a thread may take to notice that it is to stop."""
 MAX_RESULT_BYTES = 8 * 1024 * 1024
@@ -40,12 +46,23 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     header: object
 
 
+class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
+    """The call is to be run again, by an attempt of its own."""
+
+    delay_s: float = 0.0
+    counts: bool = False
+    """Whether this attempt was one."""
+    code: str
+    otherwise: ToolResult | None = None
+    """How the call ends when its deadline or its last attempt comes first."""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a task, for Celery's events: a state, or why nothing was run."""
 
     state: State | None
     code: str = ""
-    """The error's code, or `busy`, `ended`, `gone`, `signature_refused`, `lost`, `released`."""
+    """The error's code, or `busy`, `ended`, `gone`, `signature_refused`, `lost`, `released`, `postponed`."""
     ran_s: float = 0.0
 
 
@@ -61,7 +78,6 @@ class Runner:
         verifier: Verifier,
         renewal: Renewal,
         worker: str,
-        queue: str,
         threads: concurrent.futures.Executor,
     ) -> None:
         self._tool = tool
@@ -70,7 +86,7 @@ class Runner:
         self._verifier = verifier
         self._renewal = renewal
         self._worker = worker
-        self._queue = queue
+        self._queues = (keys.tool_queue(tool.name), keys.own_queue(tool.name, worker))
         self._threads = threads
         self.done = 0
         self.busy = 0
@@ -91,7 +107,7 @@ class Runner:
     async def _run(self, task: Task) -> Outcome:
         try:
             envelope = self._verifier.verify(
-                task.header, call_id=task.id, operation=task.operation, queue=self._queue, now=time.time()
+                task.header, call_id=task.id, operation=task.operation, queues=self._queues, now=time.time()
             )
         except SignatureRefused as error:
             logger.error("task %s of %s refused: %s", task.id, task.operation, error.message)
@@ -106,28 +122,32 @@ class Runner:
         )
         if isinstance(grant, Refusal):
             return Outcome(state=None, code=grant.value)
-        attempt = Attempt(grant, self._ledger, lease_s=self._renewal.lease_s, asked_at=asked_at)
+        attempt = Attempt(grant, self._ledger, lease_s=self._renewal.lease_s, asked_at=asked_at, worker=self._worker)
         self._renewal.add(attempt)
         try:
-            result: ToolResult | None
+            result: ToolResult | GiveBack | None
             try:
                 check_call(envelope, grant.call, task.operation)
                 result = await self._attempt(attempt, asked_at)
             except SignatureRefused as error:
                 result = self._result(attempt, asked_at, State.FAILED, error=error.info())
+            await attempt.teller.flush()
             return await self._end(attempt, result, asked_at)
         finally:
             self._renewal.discard(attempt)
 
-    async def _end(self, attempt: Attempt, result: ToolResult | None, asked_at: float) -> Outcome:
+    async def _end(self, attempt: Attempt, result: ToolResult | GiveBack | None, asked_at: float) -> Outcome:
         ran_s = time.monotonic() - asked_at
         self.done += 1
         self.busy_s += ran_s
+        if isinstance(result, GiveBack):
+            release = await self._ledger.release(
+                attempt.grant, delay_s=result.delay_s, counts=result.counts, retry_for_s=_FINISH_RETRY_S
+            )
+            if release is Release.OK:
+                return Outcome(state=None, code=result.code, ran_s=ran_s)
+            result = result.otherwise if release is Release.LATE else None
         if result is None:
-            if attempt.stopped_by is StopReason.DRAIN and await self._ledger.release(
-                attempt.grant, retry_for_s=_FINISH_RETRY_S
-            ):
-                return Outcome(state=None, code="released", ran_s=ran_s)
             return Outcome(state=None, code="lost", ran_s=ran_s)
         taken = await self._ledger.finish(attempt.grant, result, retry_for_s=_FINISH_RETRY_S)
         if not taken:
@@ -135,8 +155,8 @@ class Runner:
             return Outcome(state=None, code="lost", ran_s=ran_s)
         return Outcome(state=result.status, code=result.error.code if result.error else "", ran_s=ran_s)
 
-    async def _attempt(self, attempt: Attempt, asked_at: float) -> ToolResult | None:
-        """Run the operation; None when there is nothing to finish (the lease was lost, or the call is given back)."""
+    async def _attempt(self, attempt: Attempt, asked_at: float) -> ToolResult | GiveBack | None:
+        """Run the operation, or look whether an earlier attempt did; None when the lease was lost."""
         name = attempt.call.operation.rpartition(".")[2]
         declaration = self._tool.operations.get(name)
         if declaration is None:
@@ -152,10 +172,17 @@ class Runner:
         )
         try:
             arguments = declaration.convert(attempt.call.arguments)
+            if attempt.in_doubt:
+                found = await self._probe(declaration, attempt, arguments)
+                if found is not NOT_DONE:
+                    return self._success(attempt, asked_at, found)
+                attempt.in_doubt = False
             if declaration.effect in (Effect.VERIFIABLE, Effect.ONCE) and not declaration.marks_effect:
                 await attempt.begin_effect_async()
-            value = await self._call(declaration, attempt, arguments)
+            value = await self._call(declaration.function, attempt, arguments)
             return self._success(attempt, asked_at, value)
+        except Postponed as error:
+            return self._postponed(attempt, asked_at, error)
         except (OperationFailed, InvalidArguments) as error:
             return self._failure(attempt, asked_at, declaration, error)
         except (asyncio.CancelledError, LeaseLost):
@@ -171,19 +198,29 @@ class Runner:
         finally:
             timer.cancel()
 
-    async def _call(self, declaration: OperationDeclaration, attempt: Attempt, arguments: dict[str, Any]) -> Any:
-        if declaration.is_async:
-            running = asyncio.ensure_future(declaration.function(self._resources, attempt, **arguments))
+    async def _probe(self, declaration: OperationDeclaration, attempt: Attempt, arguments: dict[str, Any]) -> Any:
+        """What an earlier attempt left, or NOT_DONE.
+
+        Raises:
+            OperationFailed: it cannot be told.
+        """
+        if declaration.probe is None:
+            raise OperationFailed(f"this worker cannot look whether {declaration.name} happened", code="cannot_tell")
+        return await self._call(declaration.probe, attempt, arguments)
+
+    async def _call(self, function: Callable[..., Any], attempt: Attempt, arguments: dict[str, Any]) -> Any:
+        if inspect.iscoroutinefunction(function):
+            running = asyncio.ensure_future(function(self._resources, attempt, **arguments))
             attempt.on_stop(running.cancel)
             return await running
-        in_thread = self._threads.submit(declaration.function, self._resources, attempt, **arguments)
+        in_thread = self._threads.submit(function, self._resources, attempt, **arguments)
         waiting = asyncio.wrap_future(in_thread)
         attempt.on_stop(lambda: waiting.cancel())
         try:
             return await waiting
         except asyncio.CancelledError:
             if in_thread.running() and not await _ends_within(in_thread, _THREAD_GRACE_S):
-                logger.error("%s does not stop: its thread goes on", declaration.name)
+                logger.error("%s does not stop: its thread goes on", attempt.call.operation)
             raise
 
     # -- what is told ----------------------------------------------------------------------------------------
@@ -203,25 +240,37 @@ class Runner:
         asked_at: float,
         declaration: OperationDeclaration,
         error: OperationFailed | InvalidArguments,
-    ) -> ToolResult:
+    ) -> ToolResult | GiveBack:
         info = error.info()
-        lost_sight = info.code in ("connection_lost", "watcher_lost") and attempt.effect_begun
-        if lost_sight and not declaration.effect.may_run_again:
-            return self._result(attempt, asked_at, State.UNKNOWN, error=info)
-        return self._result(attempt, asked_at, State.FAILED, error=info)
+        lost_sight = info.code in _LOST_SIGHT or (isinstance(error, OperationFailed) and error.in_doubt)
+        in_doubt = lost_sight and attempt.effect_begun
+        if not (in_doubt or attempt.in_doubt) or declaration.effect.may_run_again:
+            return self._result(attempt, asked_at, State.FAILED, error=info)
+        unknown = self._result(attempt, asked_at, State.UNKNOWN, error=info)
+        if declaration.effect is Effect.VERIFIABLE and (in_doubt or info.retryable):
+            return GiveBack(delay_s=_LOOK_AFTER_S, counts=True, code="released", otherwise=unknown)
+        return unknown
 
-    def _stopped(self, attempt: Attempt, asked_at: float, declaration: OperationDeclaration) -> ToolResult | None:
+    def _postponed(self, attempt: Attempt, asked_at: float, error: Postponed) -> GiveBack:
+        info = ErrorInfo(code=error.failure_code, message=error.message, retryable=True, details=error.details)
+        state = State.UNKNOWN if attempt.in_doubt else State.FAILED
+        failed = self._result(attempt, asked_at, state, error=info)
+        return GiveBack(delay_s=error.delay_s, code="postponed", otherwise=failed)
+
+    def _stopped(
+        self, attempt: Attempt, asked_at: float, declaration: OperationDeclaration
+    ) -> ToolResult | GiveBack | None:
         reason = attempt.stopped_by
         if reason is StopReason.LOST:
             return None
-        uncertain = attempt.effect_begun and not declaration.effect.may_run_again
+        uncertain = (attempt.effect_begun or attempt.in_doubt) and not declaration.effect.may_run_again
+        if reason is StopReason.DRAIN and (not uncertain or declaration.effect is Effect.VERIFIABLE):
+            return GiveBack(code="released")
         if uncertain:
             message = f"stopped ({reason}) after its effect had begun: look before you repeat it"
             details = {"stopped_by": str(reason), "worker": self._worker, "fence": attempt.fence}
             info = ErrorInfo(code="outcome_unknown", message=message, details=details)
             return self._result(attempt, asked_at, State.UNKNOWN, error=info)
-        if reason is StopReason.DRAIN:
-            return None
         if reason is StopReason.CANCEL:
             info = ErrorInfo(code="cancelled", message="the call was cancelled while it ran")
             return self._result(attempt, asked_at, State.CANCELLED, error=info)

@@ -130,11 +130,13 @@ class QoS(kombu_redis.QoS):
 
 
 class Channel(kombu_redis.Channel):
-    """Takes tasks of the one queue named by the transport option `takes`; all other queues as kombu does."""
+    """Takes tasks of the one queue named by the transport option `takes`, and of `own`; all others as kombu does."""
 
     QoS = QoS
-    from_transport_options = (*kombu_redis.Channel.from_transport_options, "takes")
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "takes", "own")
     takes = ""
+    own = ""
+    """The worker's own queue, for calls of sessions that live in it; delivered as if they had come from `takes`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -143,6 +145,7 @@ class Channel(kombu_redis.Channel):
         self.held_key = keys.unacked_key(self.takes)
         self.held_index_key = keys.unacked_index_key(self.takes)
         self._bell = keys.bell_key(self.takes)
+        self._bells = [self._bell, *([keys.bell_key(self.own)] if self.own else [])]
 
     def run_script(self, name: str, arguments: list[Any]) -> int:
         """Run one of the scripts on what is held: `hold` or `give_back`."""
@@ -166,14 +169,15 @@ class Channel(kombu_redis.Channel):
         self._brpop_sent_at = monotonic()
         self._asked_for_tasks = not self._nothing_left
         if self._asked_for_tasks:
-            lists = [keys.queue_list(self.takes, step) for step in self.priority_steps]
+            lists = [self.own] if self.own else []
+            lists += [keys.queue_list(self.takes, step) for step in self.priority_steps]
             room = self.qos.can_consume_max_estimate()
             whole = [self.held_key, self.held_index_key, self._bell, *lists]
             connection.send_command(
                 "EVALSHA", SCRIPTS["take"].sha, len(whole), *whole, 100 if room is None else max(1, room)
             )
         else:
-            connection.send_command("BRPOP", self._bell, timeout or self.brpop_timeout)
+            connection.send_command("BRPOP", *self._bells, timeout or self.brpop_timeout)
         self._nothing_left = False
 
     def _brpop_read(self, **options: Any) -> bool:

@@ -33,6 +33,7 @@ SCRIPTS = {
         "release",
         "renew",
         "resign",
+        "say",
         "sweep",
         "take",
         "watch",

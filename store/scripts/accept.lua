@@ -28,7 +28,7 @@ if KEYS[2] ~= KEYS[1] then
   redis.call('HSET', KEYS[1], 'idempotency', KEYS[2])
   redis.call('SET', KEYS[2], id, 'EX', keep_s)
 end
-look_again(id, math.min(ends_at, now + 10))
+look_again(id, math.min(ends_at, now + patience_s(KEYS[3])))
 redis.call('LPUSH', KEYS[3], message)
 ring(KEYS[4])
 return { 'accepted', id, 'accepted', '', stamp(now) }

@@ -9,9 +9,7 @@ if not call[1] or call[2] ~= ARGV[2] then
 end
 if call[1] == 'accepted' then
   local now = clock()
-  local result = verdict(id, 'cancelled', now, 'cancelled', 'the call was cancelled before it ran', false)
-  finish(id, 'accepted', 'cancelled', now, result)
-  return { 'cancelled', result }
+  return { end_unanswered(id, 'accepted', 'cancelled', now, 'cancelled', 'the call was cancelled before it ran', false) }
 end
 if not ended(call[1]) then
   redis.call('HSET', KEYS[1], 'cancel', '1')

@@ -13,8 +13,10 @@ local function stamp(seconds)
 end
 
 local MOVES = {
-  accepted = { running = true, failed = true, cancelled = true, expired = true },
-  running = { accepted = true, effecting = true, succeeded = true, failed = true, cancelled = true, expired = true },
+  accepted = { running = true, failed = true, cancelled = true, expired = true, unknown = true },
+  running = {
+    accepted = true, effecting = true, succeeded = true, failed = true, cancelled = true, expired = true, unknown = true,
+  },
   effecting = { accepted = true, succeeded = true, failed = true, cancelled = true, unknown = true },
 }
 
@@ -48,6 +50,11 @@ local function tell(id, state, now, result, watch, reply)
   if reply and ended(state) then
     redis.call('PUBLISH', reply, news)
   end
+end
+
+-- How long the sweep leaves a waiting call alone: a call for a session is looked after more often (see `sweep`).
+local function patience_s(list)
+  return string.find(list, '@', 1, true) and 1 or 10
 end
 
 -- Moves a call on to a state that is not an end.
@@ -101,4 +108,16 @@ local function verdict(id, state, now, code, message, retryable, details)
     error.details = details
   end
   return cjson.encode({ id = id, status = state, error = error, meta = meta })
+end
+
+-- The ledger itself ends a call that nobody has answered. When an earlier attempt had begun its effect and nobody has
+-- looked since whether it happened, only `unknown` is true. Returns the state and the result.
+local function end_unanswered(id, from, to, now, code, message, retryable, details)
+  if redis.call('HGET', call_key(id), 'in_doubt') then
+    to, code, retryable = 'unknown', 'outcome_unknown', false
+    message = 'an attempt was lost after it had begun its effect, and then ' .. message .. ': look before you repeat it'
+  end
+  local result = verdict(id, to, now, code, message, retryable, details)
+  finish(id, from, to, now, result)
+  return to, result
 end

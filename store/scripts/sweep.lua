@@ -1,7 +1,8 @@
 -- Looks at the calls that are due: expires, gives back, buries, or says that an outcome is unknown.
 -- KEYS: none
--- ARGV: the most calls to look at
+-- ARGV: the most calls to look at, how long (s) a worker may be silent before its sessions are lost
 -- Returns: pairs of id and what was done: 'expired' | 'cancelled' | 'given_back' | 'poison' | 'unknown' | 'enqueued'
+--          | 'due' (a postponed call is enqueued) | 'session_lost'
 local now = clock()
 local done = {}
 
@@ -10,37 +11,74 @@ local function note(id, what)
   done[#done + 1] = what
 end
 
+-- `tool.desktop@desktop-1` is a worker's own queue; its tasks are held under the tool's.
 local function is_nowhere(id, queue)
   local waiting = redis.call('LLEN', queue) + redis.call('LLEN', queue .. '\6\0223')
     + redis.call('LLEN', queue .. '\6\0226')
-  return waiting == 0 and redis.call('HEXISTS', 'ts:unacked:' .. queue, id) == 0
+  local held = string.match(queue, '^[^@]*')
+  return waiting == 0 and redis.call('HEXISTS', 'ts:unacked:' .. held, id) == 0
+end
+
+local function is_session_lost(queue)
+  local worker = string.match(queue, '@(.*)$')
+  if not worker then
+    return false
+  end
+  local seen_at = redis.call('HGET', 'ts:worker:' .. worker, 'seen_at')
+  return not seen_at or tonumber(seen_at) < now - tonumber(ARGV[2])
+end
+
+local function waits(id, call)
+  local deadline, queue, not_before = tonumber(call[2]), call[12], tonumber(call[13])
+  if deadline <= now then
+    note(id, (end_unanswered(id, 'accepted', 'expired', now, 'deadline_passed',
+      'the deadline passed while the call waited in its queue', true)))
+  elseif is_session_lost(queue) then
+    end_unanswered(id, 'accepted', 'failed', now, 'session_lost',
+      'the worker that the session lived in is gone, and the session with it: start a new one', false)
+    note(id, 'session_lost')
+  elseif not_before and not_before > now then
+    look_again(id, math.min(deadline, not_before))
+  else
+    if not_before then
+      redis.call('HDEL', call_key(id), 'not_before')
+      enqueue_again(id)
+      note(id, 'due')
+    elseif is_nowhere(id, queue) then
+      enqueue_again(id)
+      note(id, 'enqueued')
+    end
+    look_again(id, math.min(deadline, now + patience_s(queue)))
+  end
 end
 
 local function lost(id, call)
   local state, effect, attempts, most = call[1], call[3], tonumber(call[5]), tonumber(call[6])
-  local again = state == 'running' or effect == 'read' or effect == 'idempotent'
+  local begun = state == 'effecting' and effect ~= 'read' and effect ~= 'idempotent'
   local evidence = {
     worker = call[8], fence = tonumber(call[9]), started_at = tonumber(call[10]), lost_at = now,
     state_when_lost = state,
   }
-  if not again then
+  if begun and effect == 'verifiable' then
+    redis.call('HSET', call_key(id), 'in_doubt', '1')
+  end
+  if begun and (effect ~= 'verifiable' or attempts >= most) then
     evidence.effecting_at = tonumber(call[11])
     finish(id, state, 'unknown', now, verdict(id, 'unknown', now, 'outcome_unknown',
       'the worker was lost after the operation had begun its effect: look before you repeat it', false, evidence))
     note(id, 'unknown')
   elseif call[7] and state == 'running' then
-    finish(id, state, 'cancelled', now,
-      verdict(id, 'cancelled', now, 'cancelled', 'the call was cancelled, and its worker was lost', false, evidence))
-    note(id, 'cancelled')
+    note(id, (end_unanswered(id, state, 'cancelled', now, 'cancelled',
+      'the call was cancelled, and its worker was lost', false, evidence)))
   elseif attempts >= most then
     evidence.attempts = attempts
-    finish(id, state, 'failed', now, verdict(id, 'failed', now, 'poison',
-      'each of its attempts lost its worker: the call is not run again', false, evidence))
+    end_unanswered(id, state, 'failed', now, 'poison',
+      'each of its attempts lost its worker: the call is not run again', false, evidence)
     note(id, 'poison')
   else
     redis.call('HDEL', call_key(id), 'nonce', 'lease_until')
     move(id, state, 'accepted', now)
-    look_again(id, math.min(tonumber(call[2]), now + 10))
+    look_again(id, math.min(tonumber(call[2]), now + patience_s(call[12])))
     enqueue_again(id)
     note(id, 'given_back')
   end
@@ -48,22 +86,12 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'ts:due', '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))) do
   local call = redis.call('HMGET', call_key(id), 'state', 'deadline', 'effect', 'lease_until', 'attempts',
-    'max_attempts', 'cancel', 'worker', 'fence', 'started_at', 'effecting_at', 'queue')
+    'max_attempts', 'cancel', 'worker', 'fence', 'started_at', 'effecting_at', 'queue', 'not_before')
   local state = call[1]
   if not state or ended(state) then
     redis.call('ZREM', 'ts:due', id)
   elseif state == 'accepted' then
-    if tonumber(call[2]) <= now then
-      finish(id, state, 'expired', now, verdict(id, 'expired', now, 'deadline_passed',
-        'the deadline passed while the call waited in its queue', true))
-      note(id, 'expired')
-    else
-      if is_nowhere(id, call[12]) then
-        enqueue_again(id)
-        note(id, 'enqueued')
-      end
-      look_again(id, math.min(tonumber(call[2]), now + 10))
-    end
+    waits(id, call)
   elseif tonumber(call[4]) > now then
     look_again(id, tonumber(call[4]))
   else

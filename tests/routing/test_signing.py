@@ -18,7 +18,7 @@ def envelope() -> Envelope:
 def verify(task: Envelope, *, call_id: str = CALL.id, operation: str = CALL.operation, now: float = 0.0) -> Envelope:
     header = {name: getattr(task, name) for name in task.__struct_fields__}
     verifier = Verifier(KEY.public_key())
-    return verifier.verify(header, call_id=call_id, operation=operation, queue="tool.desktop", now=now)
+    return verifier.verify(header, call_id=call_id, operation=operation, queues=("tool.desktop",), now=now)
 
 
 def test_a_genuine_task_is_believed() -> None:
@@ -67,4 +67,4 @@ def test_a_record_whose_arguments_were_changed_in_the_ledger_is_refused() -> Non
 
 def test_no_header_at_all_is_refused() -> None:
     with pytest.raises(SignatureRefused, match="well-formed"):
-        Verifier(KEY.public_key()).verify(None, call_id="x", operation="y", queue="z", now=0.0)
+        Verifier(KEY.public_key()).verify(None, call_id="x", operation="y", queues=("z",), now=0.0)

@@ -5,9 +5,15 @@ import os
 import time
 from pathlib import Path
 
-from tasks.operation import Run, Tool, operation
+from tasks.operation import NOT_DONE, Postponed, Run, Tool, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
+
+
+def marked() -> list[str]:
+    """What was noted so far."""
+    marks = Path(os.environ["TRIAL_MARKS"])
+    return marks.read_text().splitlines() if marks.exists() else []
 
 
 def mark(text: str) -> None:
@@ -76,8 +82,74 @@ def crash(resources: None, run: Run, *, secret: str) -> str:
     raise RuntimeError(secret)
 
 
+def look(resources: None, run: Run, *, label: str, effect_first: bool) -> object:
+    """Whether `verifiable` had its effect."""
+    mark(f"look {label}")
+    return f"found {label}" if f"effect {label}" in marked() else NOT_DONE
+
+
+@operation(effect=Effect.VERIFIABLE, time_limit_s=30, probe=look)
+async def verifiable(resources: None, run: Run, *, label: str, effect_first: bool) -> str:
+    """Have an effect that can be looked for, before or after the first attempt hangs."""
+    first = f"begin {label}" not in marked()
+    if effect_first or not first:
+        mark(f"effect {label}")
+    mark(f"begin {label}")
+    if first:
+        await asyncio.sleep(30)
+    return f"did {label}"
+
+
+@operation(effect=Effect.VERIFIABLE, time_limit_s=30, probe=look)
+def loses_sight(resources: None, run: Run, *, label: str, effect_first: bool) -> str:
+    """Have an effect, and then lose sight of it."""
+    mark(f"effect {label}")
+    raise OperationFailed("the answer was lost", code="connection_lost", in_doubt=True)
+
+
+@operation(effect=Effect.READ)
+def postponed(resources: None, run: Run, *, label: str, times: int, delay_s: float) -> list[str]:
+    """Be postponed some times, then give back what was noted."""
+    mark(f"try {label} {time.time()}")
+    if sum(line.startswith(f"try {label} ") for line in marked()) <= times:
+        raise Postponed("the budget is used up", delay_s=delay_s, code="rate_limited")
+    return marked()
+
+
+@operation(effect=Effect.READ)
+async def chatty(resources: None, run: Run, *, lines: int) -> int:
+    """Say something now and then."""
+    for number in range(lines):
+        run.tell({"line": number})
+        await asyncio.sleep(0.05)
+    return lines
+
+
+SESSIONS: dict[str, int] = {}
+
+
+@operation(effect=Effect.ONCE)
+async def open_session(resources: None, run: Run) -> str:
+    """Open a session that lives in this worker."""
+    session_id = f"{run.worker}.{len(SESSIONS)}"
+    SESSIONS[session_id] = 0
+    return session_id
+
+
+@operation(effect=Effect.ONCE, session_argument="session_id", from_context={"session_id": "session"})
+async def count_in_session(resources: None, run: Run, *, session_id: str) -> int:
+    """Count the uses of a session."""
+    if session_id not in SESSIONS:
+        raise OperationFailed("there is no such session", code="session_lost", before_effect=True)
+    SESSIONS[session_id] += 1
+    return SESSIONS[session_id]
+
+
 TOOL = Tool(
     name="trial",
     open=lambda configuration: None,
-    operations=(echo, slow_read, slow_once, stubborn, where, poison, fail, crash),
+    operations=(
+        *(echo, slow_read, slow_once, stubborn, where, poison, fail, crash),
+        *(verifiable, loses_sight, postponed, chatty, open_session, count_in_session),
+    ),
 )

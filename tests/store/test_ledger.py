@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from store.connection import Broker
-from store.ledger import Grant, Ledger, Refusal, Verdict
+from store.ledger import Grant, Ledger, Refusal, Release, Verdict
 from tests.servers.submissions import submission
+from tests.servers.waiting import until_async
 from toolswarm import states
 from toolswarm.errors import CallNotFound, IdempotencyConflict
 from toolswarm.messages import Effect, ToolResult
@@ -39,7 +40,10 @@ def test_the_scripts_move_calls_by_the_same_table() -> None:
     moves = re.search(r"local MOVES = \{(.*?)\n\}", prelude, re.DOTALL)
     assert moves is not None
 
-    table = {row[0]: set(re.findall(r"(\w+) = true", row[1])) for row in re.findall(r"(\w+) = \{(.*?)\}", moves[1])}
+    table = {
+        row[0]: set(re.findall(r"(\w+) = true", row[1]))
+        for row in re.findall(r"(\w+) = \{(.*?)\}", moves[1], re.DOTALL)
+    }
 
     assert table == {state.value: {to.value for to in ends} for state, ends in TRANSITIONS.items() if ends}
 
@@ -187,7 +191,72 @@ async def test_a_released_call_runs_elsewhere_and_the_attempt_does_not_count(led
     accepted = await ledger.accept(submission())
     grant = await claim(ledger, accepted.id)
 
-    assert await ledger.release(grant)
+    assert await ledger.release(grant) is Release.OK
 
     again = await claim(ledger, accepted.id, nonce="m")
     assert (again.attempt, again.fence) == (1, 2)
+
+
+async def test_a_lost_verifiable_is_given_back_in_doubt(ledger: Ledger) -> None:
+    accepted = await ledger.accept(submission(Effect.VERIFIABLE))
+    grant = await claim(ledger, accepted.id, lease_s=0)
+    await ledger.begin_effect(grant)
+
+    done = await ledger.sweep()
+
+    assert done == [(accepted.id, "given_back")]
+    assert (await claim(ledger, accepted.id, nonce="m")).in_doubt
+
+
+async def test_a_call_in_doubt_that_nobody_looked_after_ends_as_unknown(ledger: Ledger) -> None:
+    accepted = await ledger.accept(submission(Effect.VERIFIABLE))
+    grant = await claim(ledger, accepted.id, lease_s=0)
+    await ledger.begin_effect(grant)
+    await ledger.sweep()
+
+    ended = await ledger.cancel(accepted.id, "default")
+
+    assert ended.status is State.UNKNOWN
+    assert ended.error is not None
+    assert "look before you repeat it" in ended.error.message
+
+
+async def test_a_postponed_call_waits_in_no_queue_until_it_is_due(ledger: Ledger, broker: Broker) -> None:
+    accepted = await ledger.accept(submission())
+    await broker.command("DEL", "tool.trial\x06\x163")
+    grant = await claim(ledger, accepted.id)
+    await ledger.release(grant, delay_s=0.05)
+
+    early = await ledger.claim(accepted.id, worker="w", nonce="early", lease_s=60)
+
+    async def is_due() -> bool:
+        return (accepted.id, "due") in await ledger.sweep()
+
+    await until_async(is_due, "the call is due")
+    again = await claim(ledger, accepted.id, nonce="m")
+    assert early is Refusal.BUSY
+    assert await broker.command("LLEN", "tool.trial\x06\x163") == 1
+    assert again.attempt == 1
+
+
+async def test_a_call_is_not_postponed_past_its_deadline_or_its_last_attempt(ledger: Ledger) -> None:
+    first = await claim(ledger, (await ledger.accept(submission())).id)
+    second = await ledger.accept(submission())
+    for nonce in ("a", "b"):
+        assert await ledger.release(await claim(ledger, second.id, nonce=nonce), counts=True) is Release.OK
+
+    assert await ledger.release(first, delay_s=3600) is Release.LATE
+    assert await ledger.release(await claim(ledger, second.id, nonce="c"), counts=True) is Release.LATE
+
+
+async def test_a_call_for_a_session_of_a_dead_worker_ends_as_session_lost(ledger: Ledger, broker: Broker) -> None:
+    accepted = await ledger.accept(submission(queue="tool.trial@gone"))
+    await broker.command("ZADD", "ts:due", 0, accepted.id)
+
+    done = await ledger.sweep()
+
+    _, result = await ledger.read_result(accepted.id)
+    assert done == [(accepted.id, "session_lost")]
+    assert result is not None
+    assert result.error is not None
+    assert (result.status, result.error.code) == (State.FAILED, "session_lost")

@@ -83,10 +83,10 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.do(self.ledger.finish(grant, ToolResult(id=grant.id, status=state))):
             assert grant.fence == self.fences[grant.id]
 
-    @rule(grant=consumes(grants))
-    def release(self, grant: Grant | None) -> None:
+    @rule(grant=consumes(grants), counts=st.booleans(), delay_s=st.sampled_from([0.0, 0.001, 3600.0]))
+    def release(self, grant: Grant | None, counts: bool, delay_s: float) -> None:
         if grant is not None:
-            self.do(self.ledger.release(grant))
+            self.do(self.ledger.release(grant, counts=counts, delay_s=delay_s))
 
     @rule(grant=grants)
     def renew(self, grant: Grant | None) -> None:
@@ -111,9 +111,17 @@ class LedgerMachine(RuleBasedStateMachine):
             self.seen[call] = now
 
     @invariant()
+    def a_call_in_doubt_ends_as_unknown_or_by_its_worker(self) -> None:
+        for call, state in self.seen.items():
+            if self.do(self.broker.command("HGET", f"ts:call:{call}", "in_doubt")):
+                assert self.effects[call] is Effect.VERIFIABLE
+                assert state not in (State.EXPIRED, State.CANCELLED)
+
+    @invariant()
     def what_must_not_run_twice_begins_at_most_once(self) -> None:
         for call, begun in self.begun.items():
-            assert self.effects[call].may_run_again or begun <= 1
+            effect = self.effects[call]
+            assert effect.may_run_again or effect is Effect.VERIFIABLE or begun <= 1
 
     def state(self, call: str) -> State:
         return State(self.do(self.broker.command("HGET", f"ts:call:{call}", "state")).decode())

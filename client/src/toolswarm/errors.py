@@ -121,7 +121,8 @@ class WaitTimedOut(ToolswarmError):
 class OperationFailed(ToolswarmError):
     """An operation could not do what it was asked; raised by tools, with a code of its own.
 
-    `before_effect` says that nothing was changed, so that a fallback may be tried.
+    `before_effect` says that nothing was changed, so that a fallback may be tried. `in_doubt` says that nobody can tell
+    whether the effect happened: a call that must not run twice then ends as `unknown`, or is looked after by its probe.
     """
 
     code = "operation_failed"
@@ -134,12 +135,14 @@ class OperationFailed(ToolswarmError):
         code: str | None = None,
         retryable: bool = False,
         before_effect: bool = False,
+        in_doubt: bool = False,
         **details: Any,
     ) -> None:
         super().__init__(message, **details)
         self.failure_code = code or self.code
         self.failure_retryable = retryable
         self.before_effect = before_effect
+        self.in_doubt = in_doubt
 
     def info(self) -> ErrorInfo:
         """The error as a message for the wire."""

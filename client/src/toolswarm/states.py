@@ -2,8 +2,8 @@
 
 ```
 accepted -> running -> effecting -> succeeded | failed | unknown
-accepted -> failed | cancelled | expired
-running -> accepted | succeeded | failed | cancelled | expired
+accepted -> failed | cancelled | expired | unknown
+running -> accepted | succeeded | failed | cancelled | expired | unknown
 effecting -> accepted | cancelled
 ```
 
@@ -16,6 +16,9 @@ effecting -> accepted | cancelled
 * `expired`: the deadline passed before the operation could answer, and nothing is left running.
 * `unknown`: the worker was lost after the point of no return of an operation that must not run twice. The
   evidence is in the result; nobody repeats the call silently.
+
+A lost `verifiable` call is given back in doubt: the next attempt looks first whether the effect happened. Until
+somebody has looked, the call cannot end as anything but `unknown` (`accepted -> unknown`, `running -> unknown`).
 
 A worker that is lost while `running` gives its call back (`running -> accepted`), and so does one that is lost
 while `effecting` an operation that may run again (`effecting -> accepted`). `accepted -> failed` is the end of a
@@ -44,7 +47,7 @@ class State(StrEnum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.ACCEPTED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED, State.EXPIRED}),
+    State.ACCEPTED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED, State.EXPIRED, State.UNKNOWN}),
     State.RUNNING: frozenset(
         {
             State.ACCEPTED,
@@ -53,6 +56,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
             State.FAILED,
             State.CANCELLED,
             State.EXPIRED,
+            State.UNKNOWN,
         }
     ),
     State.EFFECTING: frozenset({State.ACCEPTED, State.SUCCEEDED, State.FAILED, State.CANCELLED, State.UNKNOWN}),

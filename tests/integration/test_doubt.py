@@ -1,0 +1,122 @@
+"""Calls whose effect can be looked for, calls that wait for a budget, sessions, and what operations say."""
+
+import time
+from itertools import pairwise
+
+from routing.front import Caller, Front
+from tests.servers.stack import Stack
+from tests.servers.waiting import until
+from toolswarm.messages import Context, SubmitBody, ToolResult
+from toolswarm.states import State
+
+ME = Caller()
+
+
+def body(operation: str, **arguments: object) -> SubmitBody:
+    return SubmitBody(operation=f"trial.{operation}", arguments=arguments)
+
+
+async def call(front: Front, request: SubmitBody) -> ToolResult:
+    submitted = await front.submit(request, ME)
+    return await front.result(submitted.id, ME, 30)
+
+
+async def test_a_verifiable_whose_worker_died_after_the_effect_is_found_and_not_repeated(
+    stack: Stack, front: Front
+) -> None:
+    stack.start_beat()
+    first = stack.start_worker("trial", "w1")
+    submitted = await front.submit(body("verifiable", label="a", effect_first=True), ME)
+    until(lambda: "begin a" in stack.marked(), "the effect has happened")
+    stack.kill(first)
+    stack.start_worker("trial", "w2")
+
+    result = await front.result(submitted.id, ME, 30)
+
+    assert (result.status, result.value) == (State.SUCCEEDED, "found a")
+    assert stack.marked().count("effect a") == 1
+
+
+async def test_a_verifiable_whose_worker_died_before_the_effect_is_run_again(stack: Stack, front: Front) -> None:
+    stack.start_beat()
+    first = stack.start_worker("trial", "w1")
+    submitted = await front.submit(body("verifiable", label="a", effect_first=False), ME)
+    until(lambda: "begin a" in stack.marked(), "the attempt has begun")
+    stack.kill(first)
+    stack.start_worker("trial", "w2")
+
+    result = await front.result(submitted.id, ME, 30)
+
+    assert (result.status, result.value) == (State.SUCCEEDED, "did a")
+    assert stack.marked() == ["begin a", "look a", "effect a", "begin a"]
+
+
+async def test_a_verifiable_that_lost_sight_of_its_effect_looks_for_it(stack: Stack, front: Front) -> None:
+    stack.start_beat()
+    stack.start_worker("trial", "w1")
+
+    result = await call(front, body("loses_sight", label="a", effect_first=True))
+
+    assert (result.status, result.value, result.meta.attempts) == (State.SUCCEEDED, "found a", 2)
+
+
+async def test_a_postponed_call_comes_again_and_never_before_its_time(stack: Stack, front: Front) -> None:
+    stack.start_beat()
+    stack.start_worker("trial", "w1", TOOLSWARM_WORKERS__TRIAL__CONCURRENCY="1")
+    submitted = await front.submit(body("postponed", label="a", times=2, delay_s=0.6), ME)
+    until(lambda: stack.has_marked(1), "it was postponed once")
+
+    meanwhile = await call(front, body("echo", text="the slot is free"))
+    result = await front.result(submitted.id, ME, 30)
+
+    tries = [float(line.split()[2]) for line in result.value]
+    assert meanwhile.status is State.SUCCEEDED
+    assert (len(tries), result.meta.attempts) == (3, 1)
+    assert all(later - earlier >= 0.6 for earlier, later in pairwise(tries))
+
+
+async def test_a_call_postponed_past_its_deadline_fails_now_and_says_why(stack: Stack, front: Front) -> None:
+    stack.start_worker("trial", "w1")
+    began = time.monotonic()
+
+    result = await call(front, body("postponed", label="a", times=1, delay_s=3600.0))
+
+    assert (result.status, result.error and result.error.code) == (State.FAILED, "rate_limited")
+    assert time.monotonic() - began < 10
+
+
+async def test_followers_hear_what_an_operation_says_before_its_end(stack: Stack, front: Front) -> None:
+    stack.start_worker("trial", "w1")
+    submitted = await front.submit(body("chatty", lines=40), ME)
+
+    events = [event async for event in front.events(submitted.id, ME)]
+
+    said = [event.output["line"] for event in events if event.output]
+    assert said == list(range(said[0], 40))
+    assert events[-1].state is State.SUCCEEDED
+
+
+async def test_calls_of_a_session_go_to_the_worker_that_it_lives_in(stack: Stack, front: Front) -> None:
+    for number in range(3):
+        stack.start_worker("trial", f"w{number}")
+    session_id = (await call(front, body("open_session"))).value
+
+    uses = [(await call(front, body("count_in_session", session_id=session_id))).value for _ in range(6)]
+    in_context = SubmitBody(operation="count_in_session", context=Context(session=session_id))
+
+    assert uses == [1, 2, 3, 4, 5, 6]
+    assert (await call(front, in_context)).value == 7
+
+
+async def test_a_session_whose_worker_died_is_lost_at_once(stack: Stack, front: Front) -> None:
+    stack.start_beat()
+    first = stack.start_worker("trial", "w1")
+    session_id = (await call(front, body("open_session"))).value
+    stack.start_worker("trial", "w2")
+    stack.kill(first)
+    began = time.monotonic()
+
+    results = [await call(front, body("count_in_session", session_id=session_id)) for _ in range(2)]
+
+    assert {result.error and result.error.code for result in results} == {"session_lost"}
+    assert time.monotonic() - began < 8
