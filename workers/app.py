@@ -21,7 +21,7 @@ from workers.transport import register_scheme
 STRATEGY = "workers.pool:call_strategy"
 
 register_scheme()  # before a connection is made: the scheme of our broker_url
-app = Celery("toolswarm")
+app = Celery("toolswarm", amqp="workers.reconnecting:Amqp")
 app.config_from_object("celeryconfig")
 
 

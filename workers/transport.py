@@ -70,6 +70,8 @@ class QoS(kombu_redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge with the next flush, at the end of this turn of the loop."""
         kombu_redis.virtual.QoS.ack(self, delivery_tag)
+        if self.channel.connection is None:
+            return  # taken over a connection that is closed by now: the task comes again, and has ended
         self._to_ack.append(delivery_tag)
         hub = self.channel.connection.hub
         if hub is None:
@@ -96,7 +98,9 @@ class QoS(kombu_redis.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Return the task to its queue, or drop it."""
-        if requeue:
+        if requeue and not self._has_broker():
+            kombu_redis.virtual.QoS.ack(self, delivery_tag)  # the visibility timeout returns it
+        elif requeue:
             self.restore_by_tag(delivery_tag, leftmost=True)
             kombu_redis.virtual.QoS.ack(self, delivery_tag)
         else:

@@ -109,6 +109,20 @@ async def test_no_accepted_call_is_lost_when_the_broker_is_killed_again_and_agai
     assert worker.poll() is None
 
 
+async def test_a_worker_lives_through_restarts_of_the_broker_at_any_moment(stack: Stack, front: Front) -> None:
+    stack.start_beat()
+    worker = stack.start_worker("trial", "w1")
+
+    for _ in range(5):
+        submitted = await front.submit(body("echo", text="x"), ME)
+        stack.valkey.kill()
+        stack.valkey.start()
+
+        assert (await front.result(submitted.id, ME, 30)).status is State.SUCCEEDED
+
+    assert worker.poll() is None, stack.log("w1")[-3000:]
+
+
 async def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(stack: Stack, front: Front) -> None:
     worker = stack.start_worker("trial", "w1", TOOLSWARM_WORKERS__TRIAL__CONCURRENCY="60")
     submitted = await front.submit_many([body("slow_once", label=str(n), seconds=1.0) for n in range(50)], ME)
