@@ -75,7 +75,9 @@ class Front:
             ConfigurationError: there is no signing key, or the broker's URL is wrong.
         """
         signer = Signer.from_file(configuration.signing.private_key_file)
-        broker = Broker(configuration.store.broker_url, timeout_s=configuration.gateway.broker_timeout_s)
+        timeout_s = configuration.gateway.broker_timeout_s
+        # A connection that lay idle while the broker restarted fails at its first use: scripts are safe to repeat.
+        broker = Broker(configuration.store.broker_url, timeout_s=timeout_s, script_retry_for_s=timeout_s / 2)
         front = cls(configuration, broker, signer)
         await front._waiter.start()
         return front

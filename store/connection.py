@@ -34,8 +34,11 @@ class _Command:
 class Broker:
     """Commands and scripts on one Redis, for one event loop."""
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0, connections: int = 2) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = 5.0, connections: int = 2, script_retry_for_s: float = 0.0
+    ) -> None:
         self._url = url
+        self._script_retry_for_s = script_retry_for_s
         self._timeout_s = timeout_s
         self._most_connections = connections
         self._idle: list[Connection | UnixDomainSocketConnection] = []
@@ -53,13 +56,15 @@ class Broker:
         return await self._run(arguments, None, retry_for_s)
 
     async def script(
-        self, name: str, keys: Sequence[str], arguments: Sequence[Argument], *, retry_for_s: float = 0.0
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument], *, retry_for_s: float | None = None
     ) -> Any:
         """Run one of our scripts; replies are bytes, numbers, or lists of these.
 
         Raises:
-            BrokerUnavailable: no answer, within `retry_for_s` when that is given.
+            BrokerUnavailable: no answer within `retry_for_s` (left out: what this Broker was made with).
         """
+        if not retry_for_s:
+            retry_for_s = self._script_retry_for_s
         whole = ("EVALSHA", SCRIPTS[name].sha, len(keys), *keys, *arguments)
         return await self._run(whole, name, retry_for_s)
 
