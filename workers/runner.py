@@ -8,6 +8,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import logging
+import random
 import secrets
 import time
 import traceback
@@ -23,6 +24,7 @@ from tasks.operation import NOT_DONE, OperationDeclaration, Postponed, Tool
 from toolswarm.errors import InvalidArguments, OperationFailed
 from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, encode
 from toolswarm.states import State
+from workers import retry
 from workers.attempt import Attempt, LeaseLost, StopReason
 from workers.renewal import Renewal
 
@@ -62,7 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     state: State | None
     code: str = ""
-    """The error's code, or `busy`, `ended`, `gone`, `signature_refused`, `lost`, `released`, `postponed`."""
+    """The error's code, or `busy`, `ended`, `gone`, `signature_refused`, `lost`, `released`, `postponed`, `retry`."""
     ran_s: float = 0.0
 
 
@@ -245,7 +247,17 @@ class Runner:
         lost_sight = info.code in _LOST_SIGHT or (isinstance(error, OperationFailed) and error.in_doubt)
         in_doubt = lost_sight and attempt.effect_begun
         if not (in_doubt or attempt.in_doubt) or declaration.effect.may_run_again:
-            return self._result(attempt, asked_at, State.FAILED, error=info)
+            failed = self._result(attempt, asked_at, State.FAILED, error=info)
+            refused = isinstance(error, OperationFailed) and error.before_effect
+            pause_s = retry.pause_s(
+                info,
+                effect=declaration.effect,
+                effect_begun=attempt.effect_begun and not (refused and declaration.effect is Effect.VERIFIABLE),
+                attempt=attempt.grant.attempt,
+                now=time.time(),
+                random=random.random(),
+            )
+            return failed if pause_s is None else GiveBack(delay_s=pause_s, counts=True, code="retry", otherwise=failed)
         unknown = self._result(attempt, asked_at, State.UNKNOWN, error=info)
         if declaration.effect is Effect.VERIFIABLE and (in_doubt or info.retryable):
             return GiveBack(delay_s=_LOOK_AFTER_S, counts=True, code="released", otherwise=unknown)

@@ -60,6 +60,25 @@ async def test_a_verifiable_that_lost_sight_of_its_effect_looks_for_it(stack: St
     assert (result.status, result.value, result.meta.attempts) == (State.SUCCEEDED, "found a", 2)
 
 
+async def test_a_transient_failure_that_is_safe_to_repeat_is_retried(stack: Stack, front: Front) -> None:
+    stack.start_beat()
+    stack.start_worker("trial", "w1")
+
+    result = await call(front, body("flaky", label="a", failures=2))
+
+    assert (result.status, result.value, result.meta.attempts) == (State.SUCCEEDED, "a", 3)
+
+
+async def test_a_failure_that_does_not_pass_is_told_after_the_last_attempt(stack: Stack, front: Front) -> None:
+    stack.start_beat()
+    stack.start_worker("trial", "w1")
+
+    result = await call(front, body("flaky", label="a", failures=9))
+
+    assert (result.status, result.error and result.error.code) == (State.FAILED, "upstream_failed")
+    assert (result.meta.attempts, stack.marked()) == (3, ["try a"] * 3)
+
+
 async def test_a_postponed_call_comes_again_and_never_before_its_time(stack: Stack, front: Front) -> None:
     stack.start_beat()
     stack.start_worker("trial", "w1", TOOLSWARM_WORKERS__TRIAL__CONCURRENCY="1")

@@ -77,6 +77,15 @@ def fail(resources: None, run: Run, *, code: str) -> str:
 
 
 @operation(effect=Effect.READ)
+def flaky(resources: None, run: Run, *, label: str, failures: int) -> str:
+    """Fail some times, then succeed."""
+    mark(f"try {label}")
+    if marked().count(f"try {label}") <= failures:
+        raise OperationFailed("not yet", code="upstream_failed", retryable=True, before_effect=True)
+    return label
+
+
+@operation(effect=Effect.READ)
 def crash(resources: None, run: Run, *, secret: str) -> str:
     """Fail with an exception that holds an argument."""
     raise RuntimeError(secret)
@@ -149,7 +158,7 @@ TOOL = Tool(
     name="trial",
     open=lambda configuration: None,
     operations=(
-        *(echo, slow_read, slow_once, stubborn, where, poison, fail, crash),
+        *(echo, slow_read, slow_once, stubborn, where, poison, fail, flaky, crash),
         *(verifiable, loses_sight, postponed, chatty, open_session, count_in_session),
     ),
 )
