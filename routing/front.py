@@ -20,7 +20,7 @@ from store import heartbeat, keys
 from store.catalogue import Catalogue
 from store.configuration import Configuration
 from store.connection import Broker, unavailable
-from store.ledger import Acceptance, Ledger, Submission, not_found
+from store.ledger import Acceptance, Ledger, Share, Submission, not_found
 from store.sessions import queue_of_session
 from store.waiter import Waiter
 from toolswarm.errors import InvalidRequest, ToolswarmError, UnknownOperation
@@ -40,6 +40,8 @@ from toolswarm.messages import (
 T = TypeVar("T")
 _CATALOGUE_RETRY_S = 0.25
 _MAX_DEADLINE_S = 86400.0
+WINDOW = 4
+"""Tasks of one tenant of weight 1 that lie in a shared list at once: the same number as in prelude.lua."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -240,6 +242,16 @@ class Front:
             message=task_message.build(call, operation, queue, envelope),
             request_hash=_request_hash(call),
             wake=self._waiter.channel,
+            share=self._share(call.tenant),
+        )
+
+    def _share(self, tenant: str) -> Share:
+        settings = self._configuration.tenant(tenant)
+        return Share(
+            window=WINDOW * settings.weight,
+            most_held=settings.max_running,
+            most_waiting=settings.max_waiting,
+            most_waiting_of_all=self._configuration.store.max_waiting,
         )
 
     def _deadline(self, body: SubmitBody) -> float | None:
@@ -264,10 +276,10 @@ class Front:
         return SwarmStatus(at=at, workers=tuple(workers), backlog=dict(zip(queues, lengths, strict=True)), ended=ended)
 
     async def _backlog(self, queue: str) -> int:
-        steps = keys.PRIORITY_STEPS.values()
-        return sum(
-            await asyncio.gather(*(self._broker.command("LLEN", keys.queue_list(queue, step)) for step in steps))
-        )
+        lists = [keys.queue_list(queue, step) for step in keys.PRIORITY_STEPS.values()]
+        in_lists = await asyncio.gather(*(self._broker.command("LLEN", one) for one in lists))
+        in_lines = await self._broker.command("HMGET", keys.DEPTH, *lists)
+        return int(sum(in_lists)) + sum(int(count) for count in in_lines if count)
 
     async def _bounded(self, step: Awaitable[T]) -> T:
         try:

@@ -33,6 +33,8 @@ class Store(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the result of an ended call can be read."""
     call_deadline_s: float = 300.0
     """The deadline of a call that names none."""
+    max_waiting: int = 100_000
+    """How many calls wait in one queue at one priority; more are refused with 503."""
     max_attempts: int = 3
     """Starts of one call before it is taken for poison."""
     visibility_timeout_s: float = 5.0
@@ -104,6 +106,17 @@ class Tools(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Importable modules with a `TOOL` (tasks/operation.py): the operator's own, trusted code."""
 
 
+class Tenant(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one tenant may have of each queue."""
+
+    weight: int = 1
+    """Its part in the turn of tenants: one of weight 2 is served twice as often while both wait."""
+    max_running: int = 0
+    """How many of its calls run at once in one queue; 0: as many as there are slots."""
+    max_waiting: int = 10_000
+    """How many of its calls wait in one queue; more are refused with 503."""
+
+
 class Local(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`up` on one machine."""
 
@@ -131,6 +144,12 @@ class Configuration(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     github: Github = Github()
     droplet: Droplet = Droplet()
     local: Local = Local()
+    tenants: dict[str, Tenant] = msgspec.field(default_factory=dict[str, Tenant])
+    """Tenant -> its part; a tenant that is not named here has the defaults."""
+
+    def tenant(self, name: str) -> Tenant:
+        """The part of one tenant."""
+        return self.tenants.get(name, Tenant())
 
     def pool(self, tool: str) -> PoolSettings:
         """The settings of one tool's pool."""

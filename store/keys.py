@@ -13,11 +13,19 @@ __all__ = [
     "BEAT_LOCK",
     "CATALOGUE",
     "COUNTERS",
+    "DEPTH",
     "DUE",
     "INTAKE_QUEUE",
     "PRIORITY_STEPS",
+    "SHARES",
     "WORKERS",
+    "answer_key",
+    "app_token_key",
     "bell_key",
+    "budget_bucket_key",
+    "budget_key",
+    "budget_running_key",
+    "budget_spent_key",
     "call_key",
     "call_list",
     "idempotency_key",
@@ -41,6 +49,14 @@ CATALOGUE = "ts:catalogue"
 """hash, tool -> JSON list of Operation; expires 7 days after the last heartbeat of any worker."""
 WORKERS = "ts:workers"
 """zset, worker name -> time of its last heartbeat; expires a day after the last one."""
+DEPTH = "ts:depth"
+"""hash, list -> tasks in the lines before it; expires 2 days after the last one joined a line."""
+SHARES = "ts:shares"
+"""hash, tenant -> its window and the most that it may have running; expires 2 days after its last call."""
+# Built in prelude.lua, and nowhere else; each expires 2 days after the last write:
+# `ts:line:LIST:TENANT` list, the tenant's tasks that wait for its turn, oldest at the right;
+# `ts:lines:LIST` set of the tenants that have a line; `ts:window:LIST` hash, tenant -> its tasks in the list;
+# `ts:held:QUEUE` hash, tenant -> its tasks that workers hold.
 BEAT_LOCK = "ts:lock:beat"
 """string, the leading beat's nonce; expires with its lease."""
 
@@ -62,6 +78,36 @@ def idempotency_key(tenant: str, principal: str, key: str) -> str:
     """string, the id of the call that used the key; expires with that call."""
     digest = hashlib.sha256("\x00".join((tenant, principal, key)).encode()).hexdigest()
     return f"ts:idem:{digest[:40]}"
+
+
+def budget_key(credential: str) -> str:
+    """hash, until when a credential (its fingerprint) is blocked; expires 2 hours after the last block."""
+    return f"ts:budget:{credential}"
+
+
+def budget_bucket_key(credential: str, bucket: str) -> str:
+    """hash, limit, use and reset of one rate bucket; expires 2 hours after the last answer."""
+    return f"ts:budget:{credential}:bucket:{bucket}"
+
+
+def budget_running_key(credential: str) -> str:
+    """zset, request -> when it counts as lost; expires an hour after the last request."""
+    return f"ts:budget:{credential}:running"
+
+
+def budget_spent_key(credential: str, what: str) -> str:
+    """hash, slice of time -> what was spent in it (points, writes); expires after twice its span."""
+    return f"ts:budget:{credential}:{what}"
+
+
+def answer_key(digest: str) -> str:
+    """string (cache Redis), a remembered answer with its validator; expires `github.remember_s` after its last use."""
+    return f"ts:answer:{digest}"
+
+
+def app_token_key(digest: str) -> str:
+    """string (cache Redis), an encrypted token of a GitHub App installation; expires before the token does."""
+    return f"ts:app_token:{digest}"
 
 
 def wake_channel(process: str) -> str:

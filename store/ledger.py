@@ -12,7 +12,7 @@ import msgspec
 
 from store import keys
 from store.connection import Broker, text
-from toolswarm.errors import CallNotFound, IdempotencyConflict
+from toolswarm.errors import CallNotFound, IdempotencyConflict, Overloaded
 from toolswarm.messages import Effect, Priority, ResultMeta, ToolCall, ToolResult, encode
 from toolswarm.states import State
 
@@ -71,6 +71,17 @@ class Release(StrEnum):
     """Its deadline or its last attempt comes first: nothing was changed, the holder must end it."""
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tenant may have of each queue (see `Fairness` in store/scripts/prelude.lua)."""
+
+    window: int = 4
+    """How many of its tasks lie in the shared list at once: its weight in the turn of tenants."""
+    most_held: int = 0
+    """How many of its calls run at once in one queue; 0: no limit."""
+    most_waiting: int = 10_000
+    most_waiting_of_all: int = 100_000
+
+
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """A call with all that the ledger keeps beside it."""
 
@@ -83,6 +94,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     request_hash: str
     wake: str
     """Channel that is told the end."""
+    share: Share = Share()
 
 
 class Ledger:
@@ -98,6 +110,7 @@ class Ledger:
         """Make the call durable and enqueue its task, in one step.
 
         Raises:
+            Overloaded: too many calls of this tenant, or in this queue, wait already.
             IdempotencyConflict: the key (or the id) was used for another request.
             BrokerUnavailable: no answer; the call may or may not have been accepted, ask again with the same id.
         """
@@ -121,12 +134,16 @@ class Ledger:
                 self._call_deadline_s,
                 self._retention_s,
                 submission.message,
+                call.tenant,
+                submission.share.window,
+                submission.share.most_held,
+                submission.share.most_waiting,
+                submission.share.most_waiting_of_all,
                 *("call", encode(call)),
                 *("operation", call.operation),
                 *("tool", submission.tool),
                 *("queue", submission.queue),
                 *("effect", submission.effect.value),
-                *("tenant", call.tenant),
                 *("principal", call.principal),
                 *("max_attempts", self._max_attempts),
                 *("reply", submission.wake),
@@ -138,6 +155,8 @@ class Ledger:
                 "this idempotency key belongs to another request: use a fresh key for a different call",
                 id=text(reply[1]),
             )
+        if reply[0] == b"full":
+            raise _full(text(reply[1]), int(reply[2]))
         return Acceptance(
             joined=reply[0] == b"joined",
             id=text(reply[1]),
@@ -255,6 +274,13 @@ class Ledger:
 def decode_result(stored: Any) -> ToolResult | None:
     """A stored result, or None for an empty field."""
     return msgspec.json.decode(stored, type=ToolResult) if stored else None
+
+
+def _full(what: str, waiting: int) -> Overloaded:
+    whose = "of yours" if what == "tenant" else "of all tenants"
+    return Overloaded(
+        f"{waiting} calls {whose} wait in this queue already: try again later", waiting=waiting, retry_after_s=1
+    )
 
 
 def not_found(call_id: str) -> CallNotFound:

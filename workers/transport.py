@@ -87,11 +87,7 @@ class QoS(kombu_redis.QoS):
         if not tags or not self._has_broker():
             return
         try:
-            with self.channel.conn_or_acquire() as client:
-                pipe = client.pipeline(transaction=False)
-                pipe.hdel(self.channel.held_key, *tags)
-                pipe.zrem(self.channel.held_index_key, *tags)
-                pipe.execute()
+            self.channel.run_script("ack", tags)
         except self.channel.connection_errors as error:
             # They come again after the visibility timeout, and the ledger says that they have ended.
             logger.warning("%d acknowledgements were lost (%s)", len(tags), type(error).__name__)
@@ -152,7 +148,7 @@ class Channel(kombu_redis.Channel):
         self._bells = [self._bell, *([keys.bell_key(self.own)] if self.own else [])]
 
     def run_script(self, name: str, arguments: list[Any]) -> int:
-        """Run one of the scripts on what is held: `hold` or `give_back`."""
+        """Run one of the scripts on what is held: `ack`, `hold` or `give_back`."""
         script = SCRIPTS[name]
         whole = [3, self.held_key, self.held_index_key, self._bell, *arguments]
         with self.conn_or_acquire() as client:

@@ -20,8 +20,11 @@ SCRIPTS = {
     name: Script(name)
     for name in (
         "accept",
+        "ack",
         "answer",
         "beat",
+        "budget_report",
+        "budget_take",
         "cancel",
         "claim",
         "effecting",

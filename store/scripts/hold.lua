@@ -8,13 +8,10 @@ for place = 2, #ARGV do
 end
 local silent = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - timeout_s, 'LIMIT', 0, 200)
 for _, tag in ipairs(silent) do
-  local held = redis.call('HGET', KEYS[1], tag)
-  if held then
-    local cut = string.find(held, '\n', 1, true)
-    redis.call('RPUSH', string.sub(held, 1, cut - 1), string.sub(held, cut + 1))
+  local list, tenant, message = let_go(KEYS[1], KEYS[2], tag)
+  if list then
+    put_first(list, tenant, message)
   end
-  redis.call('HDEL', KEYS[1], tag)
-  redis.call('ZREM', KEYS[2], tag)
 end
 if #silent > 0 then
   ring(KEYS[3])

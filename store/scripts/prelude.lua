@@ -84,10 +84,108 @@ local function finish(id, from, to, now, result)
   tell(id, to, now, result, call[1], call[2])
 end
 
+-- Fairness. Of each tenant at most `window` tasks lie in a list at once; the rest waits in the tenant's own line, and
+-- the next one follows when one is taken. So a list, first in first out, serves all tenants in turn, in the proportion
+-- of their windows, and whoever asks for little waits behind a few tasks of each other tenant, never behind all.
+local WINDOW = 4
+local WAIT_S = 2 * DAY_S
+
+local function line_key(list, tenant)
+  return 'ts:line:' .. list .. ':' .. tenant
+end
+
+-- The window of a tenant, and the most of its tasks that may be held at once in one queue (nil: no limit).
+local function share(tenant)
+  local set = redis.call('HGET', 'ts:shares', tenant)
+  if not set then
+    return WINDOW, nil
+  end
+  local window, most = string.match(set, '(%d+) (%d+)')
+  return tonumber(window), most ~= '0' and tonumber(most) or nil
+end
+
+local function count(key, field, by)
+  local now = redis.call('HINCRBY', key, field, by)
+  if now <= 0 then
+    redis.call('HDEL', key, field)
+    return 0
+  end
+  if by > 0 then
+    redis.call('EXPIRE', key, WAIT_S)
+  end
+  return now
+end
+
+local function in_window(list, tenant)
+  return tonumber(redis.call('HGET', 'ts:window:' .. list, tenant) or '0')
+end
+
+-- Puts a task into its tenant's line: at the end, or first again.
+local function line_up(list, tenant, message, first)
+  redis.call(first and 'RPUSH' or 'LPUSH', line_key(list, tenant), message)
+  redis.call('EXPIRE', line_key(list, tenant), WAIT_S)
+  redis.call('SADD', 'ts:lines:' .. list, tenant)
+  redis.call('EXPIRE', 'ts:lines:' .. list, WAIT_S)
+  count('ts:depth', list, 1)
+end
+
+-- Moves tasks from the tenant's line into the list, until its window is full. Returns how many.
+local function let_in(list, tenant)
+  if redis.call('SISMEMBER', 'ts:lines:' .. list, tenant) == 0 then
+    return 0
+  end
+  local window, moved = share(tenant), 0
+  for _ = in_window(list, tenant) + 1, window do
+    local message = redis.call('RPOP', line_key(list, tenant))
+    if not message then
+      redis.call('SREM', 'ts:lines:' .. list, tenant)
+      break
+    end
+    redis.call('LPUSH', list, message)
+    count('ts:window:' .. list, tenant, 1)
+    count('ts:depth', list, -1)
+    moved = moved + 1
+  end
+  return moved
+end
+
+-- Puts a task at the front of its list once more: it has waited already.
+local function put_first(list, tenant, message)
+  redis.call('RPUSH', list, message)
+  if tenant ~= '' then
+    count('ts:window:' .. list, tenant, 1)
+  end
+end
+
+-- What a worker holds: the list that it came from, the tenant, and the task.
+local function held_fields(held)
+  local list, tenant, message = string.match(held, '^([^\n]*)\n([^\n]*)\n(.*)$')
+  return list, tenant, message
+end
+
+local function queue_of(unacked_key)
+  return string.sub(unacked_key, #'ts:unacked:' + 1)
+end
+
+-- Takes a task away from the worker that holds it. Returns its list, tenant and message, or nothing.
+local function let_go(unacked, index, tag)
+  local held = redis.call('HGET', unacked, tag)
+  redis.call('ZREM', index, tag)
+  if not held then
+    return nil
+  end
+  redis.call('HDEL', unacked, tag)
+  local list, tenant, message = held_fields(held)
+  if tenant ~= '' then
+    count('ts:held:' .. queue_of(unacked), tenant, -1)
+  end
+  return list, tenant, message
+end
+
 -- Puts the task of a call at the front of its queue once more.
 local function enqueue_again(id)
-  local call = redis.call('HMGET', call_key(id), 'message', 'list', 'bell')
-  redis.call('RPUSH', call[2], call[1])
+  local call = redis.call('HMGET', call_key(id), 'message', 'list', 'bell', 'tenant')
+  put_first(call[2], call[4], call[1])
   ring(call[3])
 end
 

@@ -12,11 +12,10 @@ local function note(id, what)
 end
 
 -- `tool.desktop@desktop-1` is a worker's own queue; its tasks are held under the tool's.
-local function is_nowhere(id, queue)
-  local waiting = redis.call('LLEN', queue) + redis.call('LLEN', queue .. '\6\0223')
-    + redis.call('LLEN', queue .. '\6\0226')
+local function is_nowhere(id, queue, list, tenant)
   local held = string.match(queue, '^[^@]*')
-  return waiting == 0 and redis.call('HEXISTS', 'ts:unacked:' .. held, id) == 0
+  return redis.call('EXISTS', list, line_key(list, tenant)) == 0
+    and redis.call('HEXISTS', 'ts:unacked:' .. held, id) == 0
 end
 
 local function is_session_lost(queue)
@@ -44,7 +43,7 @@ local function waits(id, call)
       redis.call('HDEL', call_key(id), 'not_before')
       enqueue_again(id)
       note(id, 'due')
-    elseif is_nowhere(id, queue) then
+    elseif is_nowhere(id, queue, call[14], call[15]) then
       enqueue_again(id)
       note(id, 'enqueued')
     end
@@ -86,7 +85,7 @@ end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'ts:due', '-inf', now, 'LIMIT', 0, tonumber(ARGV[1]))) do
   local call = redis.call('HMGET', call_key(id), 'state', 'deadline', 'effect', 'lease_until', 'attempts',
-    'max_attempts', 'cancel', 'worker', 'fence', 'started_at', 'effecting_at', 'queue', 'not_before')
+    'max_attempts', 'cancel', 'worker', 'fence', 'started_at', 'effecting_at', 'queue', 'not_before', 'list', 'tenant')
   local state = call[1]
   if not state or ended(state) then
     redis.call('ZREM', 'ts:due', id)

@@ -4,19 +4,66 @@
 -- Returns: pairs of list key and message
 local room = tonumber(ARGV[1])
 local now = clock()
+local held_key = 'ts:held:' .. queue_of(KEYS[1])
 local taken = {}
+
+local function tenant_of(task)
+  local headers = task.headers
+  local envelope = type(headers) == 'table' and headers.toolswarm
+  local tenant = type(envelope) == 'table' and envelope.tenant
+  return type(tenant) == 'string' and not string.find(tenant, '\n', 1, true) and tenant or ''
+end
+
+local function is_at_its_limit(tenant)
+  local _, most = share(tenant)
+  return most and tonumber(redis.call('HGET', held_key, tenant) or '0') >= most
+end
+
+-- The list is empty. When lines are not (their tenants were at their limits, or somebody purged the list), it is filled.
+local function refill(list)
+  local moved = 0
+  for _, tenant in ipairs(redis.call('SMEMBERS', 'ts:lines:' .. list)) do
+    if not is_at_its_limit(tenant) then
+      redis.call('HDEL', 'ts:window:' .. list, tenant)
+      moved = moved + let_in(list, tenant)
+    end
+  end
+  return moved > 0
+end
+
+local function hold(list, tenant, task, message)
+  local tag = task.properties.delivery_tag
+  redis.call('HSET', KEYS[1], tag, list .. '\n' .. tenant .. '\n' .. message)
+  redis.call('ZADD', KEYS[2], now, tag)
+  if tenant ~= '' then
+    count(held_key, tenant, 1)
+  end
+  taken[#taken + 1] = list
+  taken[#taken + 1] = message
+  room = room - 1
+end
+
 for place = 4, #KEYS do
+  local list = KEYS[place]
   while room > 0 do
-    local message = redis.call('RPOP', KEYS[place])
-    if not message then
+    local message = redis.call('RPOP', list)
+    if message then
+      local task = cjson.decode(message)
+      local tenant = tenant_of(task)
+      if tenant == '' then
+        hold(list, tenant, task, message)
+      else
+        count('ts:window:' .. list, tenant, -1)
+        if is_at_its_limit(tenant) then
+          line_up(list, tenant, message, true)
+        else
+          hold(list, tenant, task, message)
+          let_in(list, tenant)
+        end
+      end
+    elseif not refill(list) then
       break
     end
-    local tag = cjson.decode(message).properties.delivery_tag
-    redis.call('HSET', KEYS[1], tag, KEYS[place] .. '\n' .. message)
-    redis.call('ZADD', KEYS[2], now, tag)
-    taken[#taken + 1] = KEYS[place]
-    taken[#taken + 1] = message
-    room = room - 1
   end
 end
 -- Tasks are left and one worker was woken by one bell: wake the next.

@@ -101,6 +101,12 @@ class BrokerUnavailable(Unavailable):
     code = "broker_unavailable"
 
 
+class Overloaded(Unavailable):
+    """Too many calls wait already; nothing was accepted, and what was accepted before is not dropped."""
+
+    code = "overloaded"
+
+
 class GatewayUnreachable(ToolswarmError):
     """The client cannot reach the gateway."""
 
