@@ -14,7 +14,7 @@ from routing.rules import PATH_RULES, PathRule
 from store import keys
 from store.configuration import Routing
 from toolswarm.errors import UnknownOperation
-from toolswarm.messages import Operation, Route, RouteReason, SubmitBody
+from toolswarm.messages import Effect, Operation, Route, RouteReason, SubmitBody
 
 
 def classify(body: SubmitBody, catalogue: Mapping[str, Operation], routing: Routing) -> Route:
@@ -35,7 +35,7 @@ def classify(body: SubmitBody, catalogue: Mapping[str, Operation], routing: Rout
         effect=operation.effect,
         decided_by=decided_by,
         runner_up=next(reasons, None),
-        fallbacks=_fallbacks(operation, body.operation, candidates, routing),
+        fallbacks=_fallbacks(operation, body.operation, candidates, catalogue, routing),
         filled=_fill(operation, body),
     )
 
@@ -135,15 +135,22 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 
 def _fallbacks(
-    operation: Operation, asked: str, candidates: Mapping[str, Operation], routing: Routing
+    operation: Operation,
+    asked: str,
+    candidates: Mapping[str, Operation],
+    catalogue: Mapping[str, Operation],
+    routing: Routing,
 ) -> tuple[str, ...]:
-    if not operation.effect.may_run_again or "." in asked:
-        return ()  # who names the tool means it; what must not run twice must not run elsewhere either
-    return tuple(
-        candidates[tool].full_name
-        for tool in routing.fallbacks.get(operation.tool, ())
-        if tool in candidates and tool != operation.tool and candidates[tool].effect.may_run_again
-    )
+    if not operation.effect.may_run_again:
+        return ()  # what must not run twice must not run elsewhere either
+    chain = routing.fallbacks.get(operation.full_name)
+    if chain is not None:  # the operator says so for this operation, however it is asked for
+        found = [catalogue[name] for name in chain if name in catalogue]
+    elif "." in asked or operation.effect is not Effect.READ:
+        return ()  # who names the tool means it; and a write must not land elsewhere unless the operator says so
+    else:
+        found = [candidates[tool] for tool in routing.fallbacks.get(operation.tool, ()) if tool in candidates]
+    return tuple(one.full_name for one in found if one.tool != operation.tool and one.effect.may_run_again)
 
 
 def _fill(operation: Operation, body: SubmitBody) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from store import heartbeat, keys
 from store.catalogue import Catalogue
 from store.configuration import Configuration
 from store.connection import Broker, unavailable
-from store.ledger import Acceptance, Ledger, Share, Submission, not_found
+from store.ledger import Acceptance, Fallback, Ledger, Share, Submission, not_found
 from store.sessions import queue_of_session
 from store.waiter import Waiter
-from toolswarm.errors import InvalidRequest, ToolswarmError, UnknownOperation
+from toolswarm.errors import InvalidArguments, InvalidRequest, ToolswarmError, UnknownOperation
 from toolswarm.ids import CallId, is_call_id, new_call_id
 from toolswarm.messages import (
     CallEvent,
@@ -127,7 +127,10 @@ class Front:
         )
         self._waiter.expect(call.id, call.tenant)
         try:
-            acceptance = await self._bounded(self._ledger.accept(self._submission(call, operation, queue)))
+            submission = self._submission(call, operation, queue)
+            if route.fallbacks:
+                submission = msgspec.structs.replace(submission, fallbacks=await self._fallbacks(call, route))
+            acceptance = await self._bounded(self._ledger.accept(submission))
         except BaseException:
             self._waiter.forget(call.id)
             raise
@@ -244,6 +247,21 @@ class Front:
             wake=self._waiter.channel,
             share=self._share(call.tenant),
         )
+
+    async def _fallbacks(self, call: ToolCall, route: Route) -> tuple[Fallback, ...]:
+        """The chain, signed now: workers cannot sign. What does not take these arguments is left out."""
+        catalogue = await self._bounded(self._catalogue.operations())
+        chain: list[Fallback] = []
+        for name in route.fallbacks:
+            operation = catalogue[name]
+            try:
+                self._validators.check(operation, call.arguments)
+            except InvalidArguments:
+                continue
+            instead = msgspec.structs.replace(call, operation=name)
+            one = self._submission(instead, operation, keys.tool_queue(operation.tool))
+            chain.append(Fallback(call=instead, tool=one.tool, queue=one.queue, effect=one.effect, message=one.message))
+        return tuple(chain)
 
     def _share(self, tenant: str) -> Share:
         settings = self._configuration.tenant(tenant)

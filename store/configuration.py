@@ -96,7 +96,9 @@ class Routing(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default_tool: str = "desktop"
     rules: tuple[RoutingRule, ...] = ()
     fallbacks: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: {"droplet": ("desktop",)})
-    """Tool -> tools to try next, for `read` and `idempotent` operations that failed before their effect."""
+    """What to try next when a tool cannot be had and nothing has begun. Tool -> tools, for `read` operations of calls
+    that leave out the tool; or operation -> operations (`"droplet.write_file" = ["desktop.write_file"]`), for
+    `idempotent` ones too, however they are asked for."""
 
 
 class Tools(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,9 +177,33 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
         _place(settings, path, value, origin)
     _refuse_unknown(settings, Configuration, "")
     try:
-        return msgspec.convert(settings, Configuration, strict=False, dec_hook=_decode_secret)
+        configuration = msgspec.convert(settings, Configuration, strict=False, dec_hook=_decode_secret)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"configuration: {error}") from error
+    check_chains(configuration.routing.fallbacks)
+    return configuration
+
+
+def check_chains(chains: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a fallback chain that comes back to where it began, or mixes tools and operations.
+
+    Raises:
+        ConfigurationError: naming the chain.
+    """
+    for start, chain in chains.items():
+        for name in chain:
+            if ("." in name) != ("." in start):
+                raise ConfigurationError(
+                    f"routing.fallbacks.{start}: {name}: a tool falls back to tools, an operation to operations"
+                )
+        seen, front = set[str](), [start]
+        while front:
+            for name in chains.get(front.pop(), ()):
+                if name == start:
+                    raise ConfigurationError(f"routing.fallbacks.{start}: the chain comes back to {start}: break it")
+                if name not in seen:
+                    seen.add(name)
+                    front.append(name)
 
 
 def _choose_file(environ: Mapping[str, str], file: Path | None) -> Path | None:

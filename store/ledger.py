@@ -44,6 +44,9 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float
     in_doubt: bool = False
     """An earlier attempt had begun its effect, and nobody knows whether it happened."""
+    fallback_from: str | None = None
+    """The operation that could not be begun, and that this one stands in for."""
+    can_fall_back: bool = False
 
 
 class Refusal(StrEnum):
@@ -82,6 +85,22 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     most_waiting_of_all: int = 100_000
 
 
+class Fallback(msgspec.Struct, frozen=True, kw_only=True):
+    """The same call as another operation would run it."""
+
+    call: ToolCall
+    tool: str
+    queue: str
+    effect: Effect
+    message: bytes
+
+    def encode(self) -> bytes:
+        """As fall_back.lua takes it apart: lines, none of which can have a line end in it."""
+        lists = keys.call_list(self.queue, Priority(self.call.priority))
+        fields = (self.call.operation, self.tool, self.queue, lists, keys.bell_key(self.queue), self.effect.value)
+        return b"\n".join([*(field.encode() for field in fields), self.message, encode(self.call)])
+
+
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """A call with all that the ledger keeps beside it."""
 
@@ -95,6 +114,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     wake: str
     """Channel that is told the end."""
     share: Share = Share()
+    fallbacks: tuple[Fallback, ...] = ()
+    """What to try, in order, when the operation cannot be begun."""
 
 
 class Ledger:
@@ -147,6 +168,11 @@ class Ledger:
                 *("principal", call.principal),
                 *("max_attempts", self._max_attempts),
                 *("reply", submission.wake),
+                *(
+                    part
+                    for place, fallback in enumerate(submission.fallbacks, 1)
+                    for part in (f"fallback:{place}", fallback.encode())
+                ),
             ],
             retry_for_s=retry_for_s,
         )
@@ -184,6 +210,8 @@ class Ledger:
             claimed_at=float(reply[5]),
             deadline=float(reply[6]),
             in_doubt=reply[7] == b"1",
+            fallback_from=text(reply[8]) or None,
+            can_fall_back=bool(reply[9]),
         )
 
     async def begin_effect(self, grant: Grant, *, retry_for_s: float = 0.0) -> Verdict:
@@ -220,6 +248,13 @@ class Ledger:
             [keys.call_key(grant.id)],
             [grant.id, grant.fence, grant.nonce, f"{max(0.0, delay_s):.6f}", "1" if counts else "0"],
             retry_for_s=retry_for_s,
+        )
+        return Release(text(reply))
+
+    async def fall_back(self, grant: Grant, *, retry_for_s: float = 0.0) -> Release:
+        """Hand the call to the next operation of its chain; `late` when there is none that may run."""
+        reply = await self._broker.script(
+            "fall_back", [keys.call_key(grant.id)], [grant.id, grant.fence, grant.nonce], retry_for_s=retry_for_s
         )
         return Release(text(reply))
 

@@ -23,6 +23,17 @@ def pause_s(
     return _named_s(error.details, now) + random * ceiling_s
 
 
+_NEVER_FALL_BACK = frozenset(
+    {"host_key", "authentication", "permission", "path_refused", "env_refused", "session_lost", "not_found"}
+)
+"""Answers, and matters of trust: another tool must not be asked instead."""
+
+
+def may_fall_back(error: ErrorInfo, *, effect: Effect, effect_begun: bool) -> bool:
+    """Whether the next tool of the chain may be asked: this one was not to be had, and nothing has begun."""
+    return error.retryable and not effect_begun and effect.may_run_again and error.code not in _NEVER_FALL_BACK
+
+
 def _named_s(details: dict[str, Any], now: float) -> float:
     """What the other side asked for; it is trusted as far as it is a number."""
     retry_at, retry_after_s = details.get("retry_at"), details.get("retry_after_s")

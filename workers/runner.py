@@ -54,6 +54,8 @@ class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
     delay_s: float = 0.0
     counts: bool = False
     """Whether this attempt was one."""
+    fall_back: bool = False
+    """To be run by the next operation of its chain instead."""
     code: str
     otherwise: ToolResult | None = None
     """How the call ends when its deadline or its last attempt comes first."""
@@ -64,7 +66,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     state: State | None
     code: str = ""
-    """The error's code, or `busy`, `ended`, `gone`, `signature_refused`, `lost`, `released`, `postponed`, `retry`."""
+    """The error's code, or `busy`, `ended`, `gone`, `signature_refused`, `lost`, `released`, `postponed`, `retry`,
+    `fall_back`."""
     ran_s: float = 0.0
 
 
@@ -143,9 +146,12 @@ class Runner:
         self.done += 1
         self.busy_s += ran_s
         if isinstance(result, GiveBack):
-            release = await self._ledger.release(
-                attempt.grant, delay_s=result.delay_s, counts=result.counts, retry_for_s=_FINISH_RETRY_S
-            )
+            if result.fall_back:
+                release = await self._ledger.fall_back(attempt.grant, retry_for_s=_FINISH_RETRY_S)
+            else:
+                release = await self._ledger.release(
+                    attempt.grant, delay_s=result.delay_s, counts=result.counts, retry_for_s=_FINISH_RETRY_S
+                )
             if release is Release.OK:
                 return Outcome(state=None, code=result.code, ran_s=ran_s)
             result = result.otherwise if release is Release.LATE else None
@@ -249,6 +255,9 @@ class Runner:
         if not (in_doubt or attempt.in_doubt) or declaration.effect.may_run_again:
             failed = self._result(attempt, asked_at, State.FAILED, error=info)
             refused = isinstance(error, OperationFailed) and error.before_effect
+            begun = attempt.effect_begun and not refused
+            if attempt.grant.can_fall_back and retry.may_fall_back(info, effect=declaration.effect, effect_begun=begun):
+                return GiveBack(fall_back=True, code="fall_back", otherwise=failed)
             pause_s = retry.pause_s(
                 info,
                 effect=declaration.effect,
@@ -317,6 +326,7 @@ class Runner:
                 queued_s=round(grant.claimed_at - grant.accepted_at, 6),
                 ran_s=round(time.monotonic() - asked_at, 6),
                 executed_on=attempt.place,
+                fallback_from=grant.fallback_from,
             ),
         )
 

@@ -28,6 +28,7 @@ SCRIPTS = {
         "cancel",
         "claim",
         "effecting",
+        "fall_back",
         "finish",
         "give_back",
         "hold",

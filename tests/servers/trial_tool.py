@@ -85,6 +85,24 @@ def flaky(resources: None, run: Run, *, label: str, failures: int) -> str:
     return label
 
 
+def _unavailable(code: str) -> OperationFailed:
+    return OperationFailed("not to be had", code=code, retryable=code != "not_found", before_effect=True)
+
+
+@operation(effect=Effect.READ)
+async def fetch(resources: None, run: Run, *, code: str) -> str:
+    """Not be available."""
+    mark(f"trial {code}")
+    raise _unavailable(code)
+
+
+@operation(effect=Effect.IDEMPOTENT)
+async def store(resources: None, run: Run, *, code: str) -> str:
+    """Not be available for a change either."""
+    mark(f"trial {code}")
+    raise _unavailable(code)
+
+
 @operation(effect=Effect.READ)
 def crash(resources: None, run: Run, *, secret: str) -> str:
     """Fail with an exception that holds an argument."""
@@ -159,6 +177,7 @@ TOOL = Tool(
     open=lambda configuration: None,
     operations=(
         *(echo, slow_read, slow_once, stubborn, where, poison, fail, flaky, crash),
+        *(fetch, store),
         *(verifiable, loses_sight, postponed, chatty, open_session, count_in_session),
     ),
 )
