@@ -74,6 +74,10 @@ class PoolSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Slots: calls that one worker process runs at once."""
     processes: int = 1
     """Worker processes that `up` starts."""
+    breaker_failures: int = 5
+    """After so many failures in a row a host or an API is left alone."""
+    breaker_reset_timeout_s: float = 5.0
+    """For how long, the first time; then one call tries, and doubles it when that fails, up to a minute."""
 
 
 class RoutingRule(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

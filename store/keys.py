@@ -22,6 +22,8 @@ __all__ = [
     "answer_key",
     "app_token_key",
     "bell_key",
+    "breaker_board",
+    "breaker_key",
     "budget_bucket_key",
     "budget_key",
     "budget_running_key",
@@ -128,6 +130,16 @@ def intake_seen_key(request_id: str) -> str:
 def tool_queue(tool: str) -> str:
     """Name of a tool's queue."""
     return f"tool.{tool}"
+
+
+def breaker_key(tool: str, target_digest: str) -> str:
+    """hash, the circuit breaker of one target; expires 10 min after its last failure."""
+    return f"ts:breaker:{tool}:{target_digest}"
+
+
+def breaker_board(tool: str) -> str:
+    """zset, targets whose breakers are not closed or count failures -> the last one; expires 10 min after it."""
+    return f"ts:breakers:{tool}"
 
 
 def own_queue(tool: str, worker: str) -> str:

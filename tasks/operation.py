@@ -226,8 +226,11 @@ class Tool:
         name: str,
         open: Callable[[Configuration], Any],
         operations: tuple[OperationDeclaration, ...],
+        target: Callable[[Any, Mapping[str, Any]], str | None] | None = None,
     ) -> None:
+        """`target` says what a call with these arguments depends on (a host, an API): it has a circuit breaker."""
         self.name = name
+        self.target = target
         self.open = open
         self.operations = {declaration.name: declaration for declaration in operations}
 

@@ -5,11 +5,13 @@ import os
 from collections.abc import Callable
 
 from routing.signing import Verifier
+from store.breakers import BreakerRules, Breakers
 from store.configuration import Configuration
 from store.connection import Broker
 from store.ledger import Ledger
 from tasks.operation import Tool
 from workers.attempt import StopReason
+from workers.breaking import Breaking
 from workers.loop_thread import LoopThread
 from workers.renewal import Renewal
 from workers.runner import Runner
@@ -25,7 +27,9 @@ class Host:
             ConfigurationError: the public key or the tool's settings are wrong.
         """
         store = configuration.store
-        slots = configuration.pool(tool.name).concurrency
+        pool = configuration.pool(tool.name)
+        slots = pool.concurrency
+        rules = BreakerRules(failures=pool.breaker_failures, reset_timeout_s=pool.breaker_reset_timeout_s)
         verifier = Verifier.from_file(configuration.signing.public_key_file)
         resources = tool.open(configuration)
         self._thread = LoopThread("calls")
@@ -44,6 +48,7 @@ class Host:
             ledger=self.ledger,
             verifier=verifier,
             renewal=self.renewal,
+            breaking=Breaking(Breakers(self.broker, tool.name, rules)),
             worker=worker,
             threads=self._threads,
         )

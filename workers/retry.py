@@ -9,6 +9,8 @@ from typing import Any
 
 from toolswarm.messages import Effect, ErrorInfo
 
+_AT_ONCE = frozenset({"breaker_open"})
+"""Told at once: that it would fail again is what is known."""
 _FIRST_CEILING_S = 0.5
 _HIGHEST_CEILING_S = 30.0
 
@@ -17,7 +19,7 @@ def pause_s(
     error: ErrorInfo, *, effect: Effect, effect_begun: bool, attempt: int, now: float, random: float
 ) -> float | None:
     """Seconds until the next attempt, or None when there is to be none; `random` is in [0, 1), `now` Unix seconds."""
-    if not error.retryable or (effect_begun and not effect.may_run_again):
+    if not error.retryable or error.code in _AT_ONCE or (effect_begun and not effect.may_run_again):
         return None
     ceiling_s = min(_HIGHEST_CEILING_S, _FIRST_CEILING_S * 2.0 ** (attempt - 1))
     return _named_s(error.details, now) + random * ceiling_s

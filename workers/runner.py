@@ -26,6 +26,7 @@ from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, encode
 from toolswarm.states import State
 from workers import retry
 from workers.attempt import Attempt, LeaseLost, StopReason
+from workers.breaking import Breaking
 from workers.renewal import Renewal
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Runner:
         ledger: Ledger,
         verifier: Verifier,
         renewal: Renewal,
+        breaking: Breaking,
         worker: str,
         threads: concurrent.futures.Executor,
     ) -> None:
@@ -90,6 +92,7 @@ class Runner:
         self._ledger = ledger
         self._verifier = verifier
         self._renewal = renewal
+        self._breaking = breaking
         self._worker = worker
         self._queues = (keys.tool_queue(tool.name), keys.own_queue(tool.name, worker))
         self._threads = threads
@@ -187,7 +190,7 @@ class Runner:
                 attempt.in_doubt = False
             if declaration.effect in (Effect.VERIFIABLE, Effect.ONCE) and not declaration.marks_effect:
                 await attempt.begin_effect_async()
-            value = await self._call(declaration.function, attempt, arguments)
+            value = await self._guarded(declaration.function, attempt, arguments)
             return self._success(attempt, asked_at, value)
         except Postponed as error:
             return self._postponed(attempt, asked_at, error)
@@ -215,6 +218,20 @@ class Runner:
         if declaration.probe is None:
             raise OperationFailed(f"this worker cannot look whether {declaration.name} happened", code="cannot_tell")
         return await self._call(declaration.probe, attempt, arguments)
+
+    async def _guarded(self, function: Callable[..., Any], attempt: Attempt, arguments: dict[str, Any]) -> Any:
+        """Run it, unless the circuit breaker of what it depends on is open."""
+        target = self._tool.target and self._tool.target(self._resources, arguments)
+        if not target:
+            return await self._call(function, attempt, arguments)
+        await self._breaking.enter(target)
+        try:
+            value = await self._call(function, attempt, arguments)
+        except OperationFailed as error:
+            await self._breaking.leave(target, error.info())
+            raise
+        await self._breaking.leave(target, None)
+        return value
 
     async def _call(self, function: Callable[..., Any], attempt: Attempt, arguments: dict[str, Any]) -> Any:
         if inspect.iscoroutinefunction(function):

@@ -23,6 +23,7 @@ SCRIPTS = {
         "ack",
         "answer",
         "beat",
+        "breaker",
         "budget_report",
         "budget_take",
         "cancel",

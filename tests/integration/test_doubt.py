@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from routing.front import Caller, Front
 from tests.servers.stack import Stack
-from tests.servers.waiting import until
+from tests.servers.waiting import until, until_async
 from toolswarm.messages import Context, SubmitBody, ToolResult
 from toolswarm.states import State
 
@@ -139,3 +139,27 @@ async def test_a_session_whose_worker_died_is_lost_at_once(stack: Stack, front: 
 
     assert {result.error and result.error.code for result in results} == {"session_lost"}
     assert time.monotonic() - began < 8
+
+
+async def test_a_target_that_fails_again_and_again_is_left_alone_by_all_workers_until_one_call_succeeds(
+    stack: Stack, front: Front
+) -> None:
+    stack.start_beat()
+    settings = {"TOOLSWARM_WORKERS__TRIAL__BREAKER_FAILURES": "3"}
+    settings["TOOLSWARM_WORKERS__TRIAL__BREAKER_RESET_TIMEOUT_S"] = "1.5"
+    for number in range(2):
+        stack.start_worker("trial", f"w{number}", **settings)
+    await call(front, body("depend", target="web-1", works=False))
+    tried = len(stack.marked())
+
+    refused = [await call(front, body("depend", target="web-1", works=True)) for _ in range(4)]
+    elsewhere = await call(front, body("depend", target="web-2", works=True))
+    codes = [result.error and result.error.code for result in refused]
+
+    async def closed() -> bool:
+        return (await call(front, body("depend", target="web-1", works=True))).status is State.SUCCEEDED
+
+    await until_async(closed, "the breaker is closed again")
+    assert tried == 3
+    assert codes == ["breaker_open"] * 4
+    assert elsewhere.status is State.SUCCEEDED

@@ -85,6 +85,15 @@ def flaky(resources: None, run: Run, *, label: str, failures: int) -> str:
     return label
 
 
+@operation(effect=Effect.READ)
+async def depend(resources: None, run: Run, *, target: str, works: bool) -> str:
+    """Depend on something that works, or does not."""
+    mark(f"depend {target}")
+    if not works:
+        raise OperationFailed("not reached", code="upstream_unreachable", retryable=True, retry_after_s=0)
+    return target
+
+
 def _unavailable(code: str) -> OperationFailed:
     return OperationFailed("not to be had", code=code, retryable=code != "not_found", before_effect=True)
 
@@ -175,9 +184,10 @@ async def count_in_session(resources: None, run: Run, *, session_id: str) -> int
 TOOL = Tool(
     name="trial",
     open=lambda configuration: None,
+    target=lambda resources, arguments: arguments.get("target"),
     operations=(
         *(echo, slow_read, slow_once, stubborn, where, poison, fail, flaky, crash),
-        *(fetch, store),
+        *(fetch, store, depend),
         *(verifiable, loses_sight, postponed, chatty, open_session, count_in_session),
     ),
 )
