@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from beat.lock import Lock
+from store.background import Background
 from toolswarm.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -31,20 +32,16 @@ class Schedule:
         self._jobs = jobs
         self._due: dict[str, float] = {job.name: float("-inf") for job in jobs}
         self._lead_due = float("-inf")
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Background(self._forever, "schedule")
 
     async def start(self) -> None:
         """Run in the background; bears being called twice."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._forever(), name="schedule")
+        self._loop.start()
 
     async def stop(self) -> None:
         """Stop and resign; bears being called twice."""
-        task, self._task = self._task, None
-        if task is None:
+        if not await self._loop.stop():
             return
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         try:
             await self._lock.resign()
         except BrokerUnavailable:

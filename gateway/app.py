@@ -87,6 +87,7 @@ def make_app(front: Front, settings: Gateway, drain: Drain) -> ASGIApp:
         Resource("/v1/tools", GET=known(tools.list_all)),
         Resource("/v1/tools/{name}", GET=known(tools.find)),
         Resource("/v1/route", POST=known(calls.route)),
+        Resource("/v1/dead:{action}", POST=known(calls.dead)),
         Resource("/v1/status", GET=known(calls.status)),
         Resource("/openapi.json", GET=tools.openapi, HEAD=tools.openapi),
         Resource("/healthz", GET=health, HEAD=health),

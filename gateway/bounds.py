@@ -8,7 +8,7 @@ from gateway.drain import Drain
 from routing.front import Caller, Front
 from store.configuration import Gateway
 from toolswarm.errors import BrokerUnavailable, ToolswarmError, Unavailable
-from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 
 BATCH_TIMEOUT_PER_CALL_S = 0.01
 """What each call of a batch adds to the broker's time: far above the cost of one, and 1,000 still end in 12 s."""
@@ -89,6 +89,11 @@ class BoundedFront:
         """The catalogue."""
         async with self._answered():
             return await self._front.operations()
+
+    async def dead(self, action: str, request: DeadRequest, caller: Caller) -> DeadPage:
+        """Look at dead letters, or do something with them; many take longer than one."""
+        async with self._answered(more_s=request.limit * BATCH_TIMEOUT_PER_CALL_S):
+            return await self._front.dead(action, request, caller)
 
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""

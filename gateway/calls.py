@@ -16,7 +16,7 @@ from gateway.preferences import preferred_wait_s, queried_wait_s, with_headers
 from routing.front import Caller
 from store.configuration import Gateway
 from toolswarm.errors import PayloadTooLarge, ToolswarmError
-from toolswarm.messages import SubmitBody, ToolResult
+from toolswarm.messages import DeadRequest, SubmitBody, ToolResult
 
 JSON_TYPE = "application/json"
 
@@ -34,6 +34,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
+_DEAD = msgspec.json.Decoder(DeadRequest)
 _BATCH = msgspec.json.Decoder(BatchBody)
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
@@ -114,6 +115,12 @@ class Calls:
     async def status(self, request: Request, caller: Caller) -> ASGIApp:
         """`GET /v1/status`: workers, backlogs and counts."""
         return json_response(await self._front.status())
+
+    async def dead(self, request: Request, caller: Caller) -> ASGIApp:
+        """`POST /v1/dead:{action}`: list, retry, resolve or drop dead letters."""
+        raw = await bodies.read(request, self._settings.max_body_bytes)
+        wanted = bodies.decode(raw or b"{}", _DEAD)
+        return json_response(await self._front.dead(request.path_params["action"], wanted, caller))
 
     async def _submit_body(self, request: Request) -> SubmitBody:
         return bodies.decode(await bodies.read(request, self._settings.max_body_bytes), _SUBMIT)

@@ -138,6 +138,24 @@ V1_PATHS: dict[str, Any] = {
             "responses": {"200": _answer("The decision.", _ref("Route")), **_PROBLEM},
         }
     },
+    "/v1/dead:{action}": {
+        "parameters": [
+            {
+                "name": "action",
+                "in": "path",
+                "required": True,
+                "description": "`resolve` says what became of an unknown outcome.",
+                "schema": {"type": "string", "enum": ["list", "retry", "resolve", "drop"]},
+            }
+        ],
+        "post": {
+            "operationId": "dead_letters",
+            "summary": "Look at dead letters, run them again, resolve or drop them",
+            "tags": ["swarm"],
+            "requestBody": _body(_ref("DeadRequest"), {"code": "upstream_failed"}),
+            "responses": {"200": _answer("The letters that were meant.", _ref("DeadPage")), **_PROBLEM},
+        },
+    },
     "/v1/status": {
         "get": {
             "operationId": "get_status",

@@ -1,4 +1,4 @@
-"""A call's states as server-sent events: one `state` event each, a comment when it is quiet, an end when it ends."""
+"""A call's states as server-sent events: one `state` event each, an `output` event for what it says, and an end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -64,7 +64,8 @@ class EventStream:
                 event = coming.result()
                 if event is None:
                     return
-                await _write(send, b"event: state\ndata: " + msgspec.json.encode(event, enc_hook=str) + b"\n\n")
+                name = b"state" if event.output is None else b"output"
+                await _write(send, b"event: " + name + b"\ndata: " + msgspec.json.encode(event, enc_hook=str) + b"\n\n")
                 if event.state.terminal:
                     return
                 coming = asyncio.create_task(self._next())

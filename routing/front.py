@@ -15,11 +15,13 @@ import msgspec
 from routing import task_message
 from routing.arguments import Validators
 from routing.classify import classify
+from routing.dead import DeadDesk
 from routing.signing import Signer
 from store import heartbeat, keys
 from store.catalogue import Catalogue
 from store.configuration import Configuration
 from store.connection import Broker, unavailable
+from store.dead import DeadLetters
 from store.ledger import Acceptance, Fallback, Ledger, Share, Submission, not_found
 from store.sessions import queue_of_session
 from store.waiter import Waiter
@@ -27,6 +29,8 @@ from toolswarm.errors import InvalidArguments, InvalidRequest, ToolswarmError, U
 from toolswarm.ids import CallId, is_call_id, new_call_id
 from toolswarm.messages import (
     CallEvent,
+    DeadPage,
+    DeadRequest,
     Operation,
     ResultMeta,
     Route,
@@ -66,6 +70,9 @@ class Front:
             retention_s=store.retention_s,
             call_deadline_s=store.call_deadline_s,
             max_attempts=store.max_attempts,
+        )
+        self._dead = DeadDesk(
+            DeadLetters(broker, retention_s=store.retention_s), operations=self.operations, submit=self._submit_as
         )
         self._waiter = Waiter(store.broker_url, self._ledger, new_call_id())
 
@@ -212,9 +219,21 @@ class Front:
         """The catalogue, sorted by name."""
         return list((await self._bounded(self._catalogue.operations())).values())
 
+    async def dead(self, action: str, request: DeadRequest, caller: Caller) -> DeadPage:
+        """List, retry, resolve or drop dead letters of the caller's tenant (see routing/dead.py).
+
+        Raises:
+            InvalidRequest: the action or what it needs is wrong.
+            BrokerUnavailable: nobody answered in time; retrying is safe to ask for again.
+        """
+        return await self._dead.act(action, caller.tenant, request)
+
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return await self._bounded(self._status())
+
+    async def _submit_as(self, body: SubmitBody, tenant: str, principal: str) -> ToolResult:
+        return await self.submit(body, Caller(tenant, principal))
 
     # -- the steps of a submission ---------------------------------------------------------------------------
 

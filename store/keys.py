@@ -30,6 +30,7 @@ __all__ = [
     "budget_spent_key",
     "call_key",
     "call_list",
+    "dead_key",
     "idempotency_key",
     "intake_seen_key",
     "own_queue",
@@ -140,6 +141,11 @@ def breaker_key(tool: str, target_digest: str) -> str:
 def breaker_board(tool: str) -> str:
     """zset, targets whose breakers are not closed or count failures -> the last one; expires 10 min after it."""
     return f"ts:breakers:{tool}"
+
+
+def dead_key(tenant: str) -> str:
+    """zset, id of a call that somebody should look at -> when it ended; entries and records are kept for 7 days."""
+    return f"ts:dead:{tenant}"
 
 
 def own_queue(tool: str, worker: str) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from store import keys
+from store.background import Background
 from store.connection import open_connection
 from store.ledger import Ledger, decode_result
 from toolswarm.errors import BrokerUnavailable
@@ -58,22 +59,19 @@ class Waiter:
         self._ledger = ledger
         self._clock = clock
         self._expected: dict[str, _Expected] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops = (
+            Background(self._listen_forever, "waiter-listen"),
+            Background(self._look_forever, "waiter-look"),
+        )
 
     async def start(self) -> None:
         """Listen, in the background; bears being called twice."""
-        if not self._tasks:
-            self._tasks = [
-                asyncio.create_task(self._listen_forever(), name="waiter-listen"),
-                asyncio.create_task(self._look_forever(), name="waiter-look"),
-            ]
+        for loop in self._loops:
+            loop.start()
 
     async def stop(self) -> None:
         """Stop listening; bears being called twice."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(loop.stop() for loop in self._loops))
 
     def expect(self, call_id: str, tenant: str) -> None:
         """Keep the end of this call when it is heard, before anybody asks; say so before the call is submitted."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from store import heartbeat
+from store.background import Background
 from store.catalogue import publish
 from store.connection import Broker
 from toolswarm.errors import BrokerUnavailable
@@ -42,22 +43,18 @@ class Heartbeat:
         self._operations = list(operations)
         self._counts = counts
         self._busy = busy
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Background(self._forever, "heartbeat")
         self._service_s = 0.0
         self._counted: tuple[int, float] = (0, 0.0)
 
     async def start(self) -> None:
         """Beat in the background; bears being called twice."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._forever(), name="heartbeat")
+        self._loop.start()
 
     async def stop(self) -> None:
         """Stop, and leave the list of workers; bears being called twice."""
-        task, self._task = self._task, None
-        if task is None:
+        if not await self._loop.stop():
             return
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         try:
             await heartbeat.leave(self._broker, self._who.name)
         except BrokerUnavailable:

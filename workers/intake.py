@@ -24,7 +24,7 @@ from toolswarm.errors import (
     ToolswarmError,
 )
 from toolswarm.intake import REPLY_TTL_S, REQUEST_TTL_S, IntakeReply, IntakeRequest, open_request
-from toolswarm.messages import SubmitBody, encode
+from toolswarm.messages import DeadRequest, SubmitBody, encode
 from toolswarm.states import State
 from workers.runner import Outcome
 
@@ -51,6 +51,7 @@ class Intake:
             "route": self._route,
             "tools": self._tools,
             "status": self._status,
+            "dead": self._dead,
         }
 
     async def run(self, arguments: dict[str, str]) -> Outcome:
@@ -121,6 +122,10 @@ class Intake:
 
     async def _tools(self, params: dict[str, Any]) -> Any:
         return await self._front.operations()
+
+    async def _dead(self, params: dict[str, Any]) -> Any:
+        request = msgspec.convert(params.get("request"), DeadRequest)
+        return await self._front.dead(str(params.get("action")), request, Caller())
 
     async def _status(self, params: dict[str, Any]) -> Any:
         return await self._front.status()

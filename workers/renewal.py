@@ -1,10 +1,10 @@
 """The loop that keeps the leases of everything that this worker runs, in one script every third of a lease."""
 
 import asyncio
-import contextlib
 import logging
 import time
 
+from store.background import Background
 from store.ledger import Ledger, Verdict
 from toolswarm.errors import BrokerUnavailable
 from workers.attempt import Attempt, StopReason
@@ -19,7 +19,7 @@ class Renewal:
         self.lease_s = lease_s
         self._ledger = ledger
         self._attempts: dict[int, Attempt] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Background(self._forever, "renewal")
 
     def add(self, attempt: Attempt) -> None:
         """Keep this attempt's lease from now on."""
@@ -36,16 +36,11 @@ class Renewal:
 
     async def start(self) -> None:
         """Renew in the background; bears being called twice."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._forever(), name="renewal")
+        self._loop.start()
 
     async def stop(self) -> None:
         """Stop renewing; bears being called twice."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._loop.stop()
 
     async def _forever(self) -> None:
         while True:

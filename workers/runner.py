@@ -146,6 +146,7 @@ class Runner:
 
     async def _end(self, attempt: Attempt, result: ToolResult | GiveBack | None, asked_at: float) -> Outcome:
         ran_s = time.monotonic() - asked_at
+        dead = False
         self.done += 1
         self.busy_s += ran_s
         if isinstance(result, GiveBack):
@@ -157,10 +158,11 @@ class Runner:
                 )
             if release is Release.OK:
                 return Outcome(state=None, code=result.code, ran_s=ran_s)
+            dead = result.counts
             result = result.otherwise if release is Release.LATE else None
         if result is None:
             return Outcome(state=None, code="lost", ran_s=ran_s)
-        taken = await self._ledger.finish(attempt.grant, result, retry_for_s=_FINISH_RETRY_S)
+        taken = await self._ledger.finish(attempt.grant, result, dead=dead, retry_for_s=_FINISH_RETRY_S)
         if not taken:
             logger.warning("call %s: the lease was lost, its result was not taken", attempt.grant.id)
             return Outcome(state=None, code="lost", ran_s=ran_s)

@@ -41,6 +41,7 @@ SCRIPTS = {
         "say",
         "sweep",
         "take",
+        "unbury",
         "watch",
     )
 }

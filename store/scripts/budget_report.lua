@@ -1,8 +1,9 @@
 -- Learns from the answer to a request (or from its absence) and ends the request.
 -- KEYS: credential, bucket, running
 -- ARGV: request, limit | '', used, window (the server's own time of the reset), reset in (s),
---       outcome ('ok' | 'none' | 'bucket' | 'credential': what is blocked), blocked for (s)
--- Returns: how many times in a row this credential was blocked
+--       outcome ('ok' | 'none' | 'bucket' | 'credential': what is blocked), blocked for (s),
+--       '1' when that doubles with each block in a row, at most to (s)
+-- Returns: { how many times in a row this credential was blocked, blocked for (s) }
 local now = clock()
 redis.call('ZREM', KEYS[3], ARGV[1])
 if ARGV[2] ~= '' then
@@ -21,7 +22,7 @@ if ARGV[2] ~= '' then
   end
   redis.call('EXPIRE', KEYS[2], 7200)
 end
-local outcome = ARGV[6]
+local outcome, blocked_s = ARGV[6], 0
 if outcome == 'ok' then
   redis.call('HDEL', KEYS[1], 'strikes')
 elseif outcome ~= 'none' then
@@ -30,8 +31,15 @@ elseif outcome ~= 'none' then
   if blocked_until <= now then
     redis.call('HINCRBY', KEYS[1], 'strikes', 1) -- the first of those that were on their way together
   end
-  redis.call('HSET', key, 'blocked_until', stamp(math.max(blocked_until, now + tonumber(ARGV[7]))))
+  blocked_s = tonumber(ARGV[7])
+  if ARGV[8] == '1' then
+    local strikes = tonumber(redis.call('HGET', KEYS[1], 'strikes') or '1')
+    blocked_s = math.min(tonumber(ARGV[9]), blocked_s * 2 ^ (strikes - 1))
+  end
+  blocked_until = math.max(blocked_until, now + blocked_s)
+  blocked_s = blocked_until - now
+  redis.call('HSET', key, 'blocked_until', stamp(blocked_until))
   redis.call('EXPIRE', KEYS[1], 7200)
   redis.call('EXPIRE', key, 7200)
 end
-return tonumber(redis.call('HGET', KEYS[1], 'strikes') or '0')
+return { redis.call('HGET', KEYS[1], 'strikes') or '0', stamp(blocked_s) }

@@ -67,16 +67,33 @@ local function move(id, from, to, now)
   end
 end
 
--- Ends a call: result and state in one step, then everyone who waits is told.
-local function finish(id, from, to, now, result)
+local DEAD_S = 7 * DAY_S
+local MOST_DEAD = 10000
+
+-- Puts a call that somebody should look at on its tenant's list of dead letters, and keeps its record as long.
+local function bury(id, tenant, now)
+  local dead = 'ts:dead:' .. tenant
+  redis.call('ZADD', dead, now, id)
+  redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - DEAD_S)
+  redis.call('ZREMRANGEBYRANK', dead, 0, -MOST_DEAD - 1)
+  redis.call('EXPIRE', dead, DEAD_S)
+  redis.call('EXPIRE', call_key(id), DEAD_S)
+end
+
+-- Ends a call: result and state in one step, then everyone who waits is told. An unknown outcome, and a failure after
+-- the last attempt (`dead`), are buried.
+local function finish(id, from, to, now, result, dead)
   assert(MOVES[from] and MOVES[from][to], 'no move from ' .. from .. ' to ' .. to)
   local key = call_key(id)
-  local call = redis.call('HMGET', key, 'watch', 'reply', 'tool', 'retention_s', 'idempotency')
+  local call = redis.call('HMGET', key, 'watch', 'reply', 'tool', 'retention_s', 'idempotency', 'tenant')
   redis.call('HSET', key, 'state', to, 'result', result, 'ended_at', stamp(now))
   redis.call('HDEL', key, 'message', 'lease_until')
   redis.call('EXPIRE', key, call[4])
   if call[5] then
     redis.call('EXPIRE', call[5], call[4])
+  end
+  if dead or to == 'unknown' then
+    bury(id, call[6], now)
   end
   redis.call('ZREM', 'ts:due', id)
   redis.call('HINCRBY', 'ts:counters', call[3] .. '|' .. to, 1)
@@ -210,12 +227,12 @@ end
 
 -- The ledger itself ends a call that nobody has answered. When an earlier attempt had begun its effect and nobody has
 -- looked since whether it happened, only `unknown` is true. Returns the state and the result.
-local function end_unanswered(id, from, to, now, code, message, retryable, details)
+local function end_unanswered(id, from, to, now, code, message, retryable, details, dead)
   if redis.call('HGET', call_key(id), 'in_doubt') then
     to, code, retryable = 'unknown', 'outcome_unknown', false
     message = 'an attempt was lost after it had begun its effect, and then ' .. message .. ': look before you repeat it'
   end
   local result = verdict(id, to, now, code, message, retryable, details)
-  finish(id, from, to, now, result)
+  finish(id, from, to, now, result, dead)
   return to, result
 end

@@ -72,7 +72,7 @@ local function lost(id, call)
   elseif attempts >= most then
     evidence.attempts = attempts
     end_unanswered(id, state, 'failed', now, 'poison',
-      'each of its attempts lost its worker: the call is not run again', false, evidence)
+      'each of its attempts lost its worker: the call is not run again', false, evidence, true)
     note(id, 'poison')
   else
     redis.call('HDEL', call_key(id), 'nonce', 'lease_until')

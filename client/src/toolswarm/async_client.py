@@ -12,7 +12,7 @@ from toolswarm import batches
 from toolswarm.endpoint import HTTP_SCHEMES, Endpoint, find_endpoint
 from toolswarm.errors import ToolswarmError, WaitTimedOut
 from toolswarm.handle import timed_out
-from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 from toolswarm.options import DEFAULT_TIMEOUT_S, CallOptions, OptionChanges, value_of
 from toolswarm.patience import EARLY_ANSWER_S, RESULT_BACKOFF_S, Patience
 from toolswarm.states import State
@@ -203,6 +203,17 @@ class AsyncCalls:
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return await persist(self._transport.status, self._patience())
+
+    async def dead(self, action: str = "list", request: DeadRequest | None = None) -> DeadPage:
+        """Dead letters: `list` them, `retry` them as new calls, `resolve` an unknown outcome, `drop` them.
+
+        `retry` without ids leaves unknown outcomes alone, unless the request's state says that they are meant.
+
+        Raises:
+            InvalidRequest: the action or what it needs is wrong.
+        """
+        wanted = request or DeadRequest()
+        return await persist(lambda: self._transport.dead(action, wanted), self._patience())
 
     def _until(self) -> float:
         return time.monotonic() + self._options.timeout_s

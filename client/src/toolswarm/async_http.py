@@ -10,7 +10,7 @@ import msgspec
 from toolswarm import wire
 from toolswarm.endpoint import Endpoint, shown_url
 from toolswarm.errors import GatewayUnreachable, ToolswarmError
-from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 from toolswarm.transport import Outcome
 
 CONNECTIONS = 1000
@@ -62,6 +62,10 @@ class AsyncHttpTransport:
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return await self._ask(wire.Request(method="GET", path=wire.STATUS), SwarmStatus)
+
+    async def dead(self, action: str, request: DeadRequest) -> DeadPage:
+        """List, retry, resolve or drop dead letters."""
+        return await self._ask(wire.dead_request(action, request), DeadPage)
 
     async def events(self, call_id: str) -> AsyncIterator[CallEvent]:
         """The states of the call from now on, ending with the terminal one."""

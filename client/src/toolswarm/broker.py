@@ -28,7 +28,7 @@ from toolswarm.intake import (
     reply_key,
     task_arguments,
 )
-from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 from toolswarm.problems import error_from_info
 from toolswarm.transport import Outcome
 
@@ -99,6 +99,10 @@ class BrokerTransport:
     def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return self._answer(self._ask("status"), 0.0, SwarmStatus)
+
+    def dead(self, action: str, request: DeadRequest) -> DeadPage:
+        """List, retry, resolve or drop dead letters."""
+        return self._answer(self._ask("dead", action=action, request=msgspec.to_builtins(request)), 60.0, DeadPage)
 
     def events(self, call_id: str) -> Iterator[CallEvent]:
         """The changes of state that are seen by asking every second; the times are those of this machine."""

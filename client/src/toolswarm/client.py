@@ -13,7 +13,7 @@ from toolswarm import batches
 from toolswarm.endpoint import HTTP_SCHEMES, Endpoint, find_endpoint
 from toolswarm.errors import WaitTimedOut
 from toolswarm.handle import CallHandle, persist
-from toolswarm.messages import Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 from toolswarm.options import DEFAULT_TIMEOUT_S, CallOptions, OptionChanges, value_of
 from toolswarm.patience import Patience
 from toolswarm.states import State
@@ -110,6 +110,17 @@ class Calls:
     def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return persist(self._transport.status, self._patience())
+
+    def dead(self, action: str = "list", request: DeadRequest | None = None) -> DeadPage:
+        """Dead letters: `list` them, `retry` them as new calls, `resolve` an unknown outcome, `drop` them.
+
+        `retry` without ids leaves unknown outcomes alone, unless the request's state says that they are meant.
+
+        Raises:
+            InvalidRequest: the action or what it needs is wrong.
+        """
+        wanted = request or DeadRequest()
+        return persist(lambda: self._transport.dead(action, wanted), self._patience())
 
     def _body(self, operation: str, arguments: Mapping[str, Any]) -> SubmitBody:
         return self._options.body(operation, arguments, time.time())

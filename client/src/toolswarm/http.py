@@ -10,7 +10,7 @@ from urllib3.exceptions import HTTPError
 from toolswarm import wire
 from toolswarm.endpoint import Endpoint, shown_url
 from toolswarm.errors import GatewayUnreachable, ToolswarmError
-from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 from toolswarm.transport import Outcome
 
 CONNECTIONS = 64
@@ -56,6 +56,10 @@ class HttpTransport:
     def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return self._ask(wire.Request(method="GET", path=wire.STATUS), SwarmStatus)
+
+    def dead(self, action: str, request: DeadRequest) -> DeadPage:
+        """List, retry, resolve or drop dead letters."""
+        return self._ask(wire.dead_request(action, request), DeadPage)
 
     def events(self, call_id: str) -> Iterator[CallEvent]:
         """The states of the call from now on, ending with the terminal one."""

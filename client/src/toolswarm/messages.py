@@ -216,6 +216,63 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the operation said while it ran, e.g. `{"stream": "stdout", "text": "…"}`; the state did not change."""
 
 
+class DeadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which dead letters are meant, and for `resolve` what became of them. Nothing given means all."""
+
+    ids: tuple[str, ...] = ()
+    operation: str | None = None
+    """In full: `github.create_issue`."""
+    code: str | None = None
+    """The error's code."""
+    state: State | None = None
+    """`failed` or `unknown`."""
+    limit: int = 100
+    outcome: State | None = None
+    """For `resolve`: `succeeded` or `failed`, as somebody has found out."""
+    note: str = ""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that somebody should look at: its last attempt failed, or nobody knows whether it happened."""
+
+    id: str
+    operation: str
+    state: State
+    code: str
+    message: str
+    attempts: int
+    accepted_at: float
+    ended_at: float
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    """Without what the operation declares secret; long texts are cut."""
+    details: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    """The error's facts; for an unknown outcome the evidence."""
+    retried_as: str | None = None
+    """The id of the call that repeats it."""
+    resolved: State | None = None
+
+
+class DeadGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Dead letters that have the same operation, state and code."""
+
+    operation: str
+    state: State
+    code: str
+    count: int
+    first_at: float
+    last_at: float
+    message: str
+    """Of the last one."""
+
+
+class DeadPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Dead letters, youngest first, and their groups, biggest first (of all that match, not only of those shown)."""
+
+    groups: tuple[DeadGroup, ...] = ()
+    letters: tuple[DeadLetter, ...] = ()
+    total: int = 0
+
+
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one worker process said of itself in its last heartbeat."""
 

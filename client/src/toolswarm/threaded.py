@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 from toolswarm.transport import Outcome, Transport
 
 THREADS = 64
@@ -48,6 +48,10 @@ class ThreadedTransport:
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return await self._ask(self._transport.status)
+
+    async def dead(self, action: str, request: DeadRequest) -> DeadPage:
+        """List, retry, resolve or drop dead letters."""
+        return await self._ask(lambda: self._transport.dead(action, request))
 
     async def events(self, call_id: str) -> AsyncIterator[CallEvent]:
         """The states of the call from now on, ending with the terminal one."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
 from toolswarm.errors import ToolswarmError
-from toolswarm.messages import CallEvent, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 
 Outcome = ToolResult | ToolswarmError
 """What became of one call of a batch: its result so far, or why it was refused."""
@@ -49,6 +49,10 @@ class Transport(Protocol):
         """Workers, backlogs and counts."""
         ...
 
+    def dead(self, action: str, request: DeadRequest) -> DeadPage:
+        """List, retry, resolve or drop dead letters."""
+        ...
+
     def close(self) -> None:
         """Give connections back; bears being called twice."""
         ...
@@ -87,6 +91,10 @@ class AsyncTransport(Protocol):
 
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
+        ...
+
+    async def dead(self, action: str, request: DeadRequest) -> DeadPage:
+        """List, retry, resolve or drop dead letters."""
         ...
 
     async def close(self) -> None:

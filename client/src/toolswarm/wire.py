@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 
 from toolswarm.errors import ToolswarmError
-from toolswarm.messages import Operation, SubmitBody, ToolResult, encode
+from toolswarm.messages import DeadRequest, Operation, SubmitBody, ToolResult, encode
 from toolswarm.problems import Problem, error_from_answer, error_from_problem
 from toolswarm.transport import Outcome
 
@@ -22,6 +22,7 @@ BATCH = "/v1/calls:batch"
 ROUTE = "/v1/route"
 TOOLS = "/v1/tools"
 STATUS = "/v1/status"
+DEAD = "/v1/dead"
 
 Decoded = TypeVar("Decoded")
 
@@ -87,6 +88,11 @@ def route_request(body: SubmitBody) -> Request:
 def tools_request(name: str | None) -> Request:
     """GET /v1/tools or /v1/tools/{name}."""
     return Request(method="GET", path=TOOLS if name is None else f"{TOOLS}/{quote(name, safe='')}")
+
+
+def dead_request(action: str, request: DeadRequest) -> Request:
+    """POST /v1/dead:{action}."""
+    return Request(method="POST", path=f"{DEAD}:{quote(action, safe='')}", body=encode(request), wait_s=60.0)
 
 
 def all_headers(request: Request, api_key: str) -> dict[str, str]:
