@@ -25,13 +25,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Schedule:
-    """Runs jobs one after the other while this process leads."""
+    """Runs jobs one after the other while this process leads.
+
+    After an outage it waits for one lease: whoever lived through it too renews, or ends its calls, before the sweep
+    takes them for lost.
+    """
 
     def __init__(self, lock: Lock, jobs: tuple[Job, ...]) -> None:
         self._lock = lock
         self._jobs = jobs
         self._due: dict[str, float] = {job.name: float("-inf") for job in jobs}
         self._lead_due = float("-inf")
+        self._acts_from = float("-inf")
         self._loop = Background(self._forever, "schedule")
 
     async def start(self) -> None:
@@ -53,7 +58,7 @@ class Schedule:
             self._lead_due = now + self._lock.lease_s / 3
             await self._lock.run_once()
         for job in self._jobs:
-            if now >= self._due[job.name] and self._lock.leads():
+            if now >= max(self._due[job.name], self._acts_from) and self._lock.leads():
                 self._due[job.name] = now + job.every_s
                 await job.run()
 
@@ -63,4 +68,5 @@ class Schedule:
                 await self.run_once(time.monotonic())
             except BrokerUnavailable as error:
                 logger.warning("beat waits: %s", error)
+                self._acts_from = time.monotonic() + self._lock.lease_s
             await asyncio.sleep(_TICK_S)

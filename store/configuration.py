@@ -35,6 +35,8 @@ class Store(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The deadline of a call that names none."""
     max_waiting: int = 100_000
     """How many calls wait in one queue at one priority; more are refused with 503."""
+    spool: str = ".toolswarm/spool"
+    """Folder for results that the ledger cannot take at the moment."""
     max_attempts: int = 3
     """Starts of one call before it is taken for poison."""
     visibility_timeout_s: float = 5.0

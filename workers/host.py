@@ -1,20 +1,28 @@
 """What runs calls of one tool in one process: a loop thread with the runner, the leases and the broker."""
 
+import asyncio
 import concurrent.futures
+import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from routing.signing import Verifier
+from store.background import Background
 from store.breakers import BreakerRules, Breakers
 from store.configuration import Configuration
 from store.connection import Broker
 from store.ledger import Ledger
 from tasks.operation import Tool
+from toolswarm.errors import BrokerUnavailable
 from workers.attempt import StopReason
 from workers.breaking import Breaking
 from workers.loop_thread import LoopThread
 from workers.renewal import Renewal
 from workers.runner import Runner
+from workers.spool import Spool
+
+logger = logging.getLogger(__name__)
 
 
 class Host:
@@ -41,6 +49,7 @@ class Host:
             call_deadline_s=store.call_deadline_s,
             max_attempts=store.max_attempts,
         )
+        self.spool = Spool(Path(store.spool).absolute())
         self.renewal = Renewal(self.ledger, lease_s=store.lease_s)
         self.runner = Runner(
             tool,
@@ -48,13 +57,15 @@ class Host:
             ledger=self.ledger,
             verifier=verifier,
             renewal=self.renewal,
+            results=self.spool,
             breaking=Breaking(Breakers(self.broker, tool.name, rules)),
             worker=worker,
             threads=self._threads,
         )
+        self._delivery = Background(self._deliver, "spool")
         self.loop = self._thread.loop
         self.wait = self._thread.wait
-        self.wait(self.renewal.start())
+        self.wait(self._start())
 
     def interrupt(self) -> None:
         """Stop everything that runs: what may run elsewhere is given back."""
@@ -66,7 +77,26 @@ class Host:
             self.wait(self._close())
         self._thread.stop()
 
+    async def _start(self) -> None:
+        await self.renewal.start()
+        self._delivery.start()
+
+    async def _deliver(self) -> None:
+        """Give the ledger what an earlier worker could not."""
+        pause_s = 0.1
+        while True:
+            try:
+                taken = await self.spool.deliver(self.ledger)
+            except BrokerUnavailable:
+                await asyncio.sleep(pause_s)
+                pause_s = min(5.0, pause_s * 2)
+                continue
+            if taken:
+                logger.warning("%d spooled results of an earlier worker are in the ledger now", taken)
+            return
+
     async def _close(self) -> None:
+        await self._delivery.stop()
         await self.renewal.stop()
         await self.broker.close()
         self._threads.shutdown(wait=False, cancel_futures=True)

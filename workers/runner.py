@@ -24,14 +24,17 @@ from tasks.operation import NOT_DONE, OperationDeclaration, Postponed, Tool
 from toolswarm.errors import InvalidArguments, OperationFailed
 from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, encode
 from toolswarm.states import State
-from workers import retry
+from workers import retry, spool
 from workers.attempt import Attempt, LeaseLost, StopReason
 from workers.breaking import Breaking
 from workers.renewal import Renewal
+from workers.spool import Spool
 
 logger = logging.getLogger(__name__)
 
 _CLAIM_RETRY_S = 10.0
+_FINISH_FIRST_S = 0.5
+"""After this a result that the ledger does not take is written to disk."""
 _FINISH_RETRY_S = 60.0
 _LOST_SIGHT = ("connection_lost", "watcher_lost")
 _LOOK_AFTER_S = 1.0
@@ -84,6 +87,7 @@ class Runner:
         verifier: Verifier,
         renewal: Renewal,
         breaking: Breaking,
+        results: Spool,
         worker: str,
         threads: concurrent.futures.Executor,
     ) -> None:
@@ -93,6 +97,7 @@ class Runner:
         self._verifier = verifier
         self._renewal = renewal
         self._breaking = breaking
+        self._spool = results
         self._worker = worker
         self._queues = (keys.tool_queue(tool.name), keys.own_queue(tool.name, worker))
         self._threads = threads
@@ -162,7 +167,13 @@ class Runner:
             result = result.otherwise if release is Release.LATE else None
         if result is None:
             return Outcome(state=None, code="lost", ran_s=ran_s)
-        taken = await self._ledger.finish(attempt.grant, result, dead=dead, retry_for_s=_FINISH_RETRY_S)
+        taken = await spool.finish(
+            self._spool,
+            self._ledger,
+            spool.Spooled(grant=attempt.grant, result=result, dead=dead),
+            first_try_s=_FINISH_FIRST_S,
+            retry_for_s=_FINISH_RETRY_S,
+        )
         if not taken:
             logger.warning("call %s: the lease was lost, its result was not taken", attempt.grant.id)
             return Outcome(state=None, code="lost", ran_s=ran_s)

@@ -163,3 +163,38 @@ async def test_a_target_that_fails_again_and_again_is_left_alone_by_all_workers_
     assert tried == 3
     assert codes == ["breaker_open"] * 4
     assert elsewhere.status is State.SUCCEEDED
+
+
+async def test_a_result_that_the_broker_could_not_take_survives_the_worker(stack: Stack, front: Front) -> None:
+    worker = stack.start_worker("trial", "w1")
+    submitted = await front.submit(body("slow_once", label="a", seconds=1.0), ME)
+    until(lambda: stack.has_marked(1), "the effect has begun")
+    stack.valkey.kill()
+    until(lambda: list((stack.folder / "spool").glob("*.result")), "the result is spooled")
+    stack.kill(worker)
+    stack.valkey.start()
+    stack.start_worker("trial", "w2")
+
+    result = await front.result(submitted.id, ME, 30)
+
+    assert (result.status, result.value, result.meta.worker) == (State.SUCCEEDED, "a", "w1")
+    assert len(stack.marked()) == 1
+    until(lambda: not list((stack.folder / "spool").iterdir()), "the spool is empty")
+
+
+async def test_after_an_outage_workers_that_lived_through_it_end_their_calls_before_the_sweep(
+    stack: Stack, front: Front
+) -> None:
+    stack.settings["TOOLSWARM_STORE__LEASE_S"] = "1.0"
+    stack.start_beat()
+    stack.start_worker("trial", "w1")
+    submitted = await front.submit(body("slow_once", label="a", seconds=0.3), ME)
+    until(lambda: stack.has_marked(1), "the effect has begun")
+    stack.valkey.kill()
+    lease_is_over_at = time.monotonic() + 1.2
+    until(lambda: time.monotonic() > lease_is_over_at, "the lease is over")
+    stack.valkey.start()
+
+    result = await front.result(submitted.id, ME, 30)
+
+    assert (result.status, result.value) == (State.SUCCEEDED, "a")

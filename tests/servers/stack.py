@@ -38,6 +38,7 @@ class Stack:
             "TOOLSWARM_SIGNING__PRIVATE_KEY_FILE": str(self.folder / "private.pem"),
             "TOOLSWARM_SIGNING__PUBLIC_KEY_FILE": str(self.folder / "public.pem"),
             "TOOLSWARM_TOOLS__MODULES": '["tests.servers.trial_tool", "tests.servers.spare_tool"]',
+            "TOOLSWARM_STORE__SPOOL": str(self.folder / "spool"),
             "TOOLSWARM_DESKTOP__WORKSPACES": str(self.folder / "workspaces"),
             "MCP_API_KEY": API_KEY,
         }
