@@ -16,6 +16,7 @@ from store.connection import Broker, text
 
 Outcome = Literal["ok", "none", "bucket", "credential"]
 """What an answer says: all is well, nothing (no answer came), or that the bucket or the credential is blocked."""
+LONGEST_BLOCK_S = 3600.0
 HOLD_S = 120.0
 """A request whose worker died counts as running for this long."""
 
@@ -59,6 +60,15 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     window: int
     """When the bucket starts again, on the service's clock."""
     reset_in_s: float
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a credential after an answer."""
+
+    strikes: int
+    """How many times in a row it was blocked."""
+    blocked_s: float
+    """How long it is to be left alone, or its bucket."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,8 +121,9 @@ class Budgets:
         lesson: Lesson | None = None,
         outcome: Outcome = "none",
         blocked_s: float = 0.0,
-    ) -> int:
-        """Say how a granted request ended; returns how many times in a row the credential was blocked.
+        doubles: bool = False,
+    ) -> Standing:
+        """Say how a granted request ended; `doubles`: the block is twice as long each time in a row.
 
         Raises:
             BrokerUnavailable: no answer.
@@ -128,9 +139,9 @@ class Budgets:
                 keys.budget_bucket_key(wish.credential, bucket),
                 keys.budget_running_key(wish.credential),
             ],
-            [request, *learned, outcome, f"{blocked_s:.3f}"],
+            [request, *learned, outcome, f"{blocked_s:.3f}", "1" if doubles else "0", LONGEST_BLOCK_S],
         )
-        return int(reply)
+        return Standing(strikes=int(reply[0]), blocked_s=float(reply[1]))
 
     async def known(self, credential: str, bucket: str) -> Known | None:
         """What is known of a bucket; None when no answer has told of it in the last two hours.
