@@ -1,10 +1,14 @@
-"""A coroutine that runs in the background until it is stopped."""
+"""A coroutine that runs in the background until it is stopped: one that fails is logged and begun again."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 _ASK_AGAIN_S = 0.1
+_BEGIN_AGAIN_S = 0.5
 
 
 class Background:
@@ -18,7 +22,7 @@ class Background:
     def start(self) -> None:
         """Run it, on the loop that runs now."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=self._name)
+            self._task = asyncio.create_task(self._supervise(), name=self._name)
 
     async def stop(self) -> bool:
         """Cancel it and wait until it has ended; False when it did not run.
@@ -32,6 +36,13 @@ class Background:
         while not task.done():
             task.cancel()
             await asyncio.wait((task,), timeout=_ASK_AGAIN_S)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
         return True
+
+    async def _supervise(self) -> None:
+        while True:
+            try:
+                await self._run()
+                return
+            except Exception:
+                logger.exception("%s failed, and begins again", self._name)
+            await asyncio.sleep(_BEGIN_AGAIN_S)

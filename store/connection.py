@@ -19,6 +19,8 @@ from toolswarm.errors import BrokerUnavailable, ConfigurationError
 
 Argument = str | bytes | int | float
 _BATCH = 512
+_REFUSES_FOR_NOW = ("OOM", "READONLY", "LOADING", "MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
+"""Error prefixes of a server that is there and does not take the command now: as good as away, and as passing."""
 _LOST = (RedisError, OSError, EOFError, TimeoutError)
 
 
@@ -147,7 +149,8 @@ class Broker:
                 continue
             except ResponseError as error:
                 if not command.future.done():
-                    command.future.set_exception(error)
+                    refused = str(error).startswith(_REFUSES_FOR_NOW) or "used memory > 'maxmemory'" in str(error)
+                    command.future.set_exception(unavailable(error) if refused else error)
                 continue
             if not command.future.done():
                 command.future.set_result(reply)

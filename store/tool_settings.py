@@ -19,7 +19,7 @@ class Desktop(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_edit_bytes: int = 67_108_864
     """No larger file is edited: it is held in memory, twice."""
     max_tree_entries: int = 100_000
-    """The most files and folders that one copy or delete may touch."""
+    """The most files and folders that one copy may make."""
     read_cache_bytes: int = 33_554_432
     """The most that each worker process keeps of files it has read; 0: nothing."""
     read_ttl_s: dict[str, float] = msgspec.field(
@@ -177,6 +177,8 @@ class Droplet(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The most that one worker process opens to one host; five commands share one."""
     idle_s: float = 120.0
     """A connection that nobody has used for so long is closed."""
+    max_transfer_bytes: int = 1_073_741_824
+    """No larger file is uploaded or downloaded."""
     runs_folder: str = ".cache/toolswarm"
     """On the hosts: where runs and jobs leave their claim, output and exit code; relative to the home folder."""
     runs_kept_s: int = 86_400

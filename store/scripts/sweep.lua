@@ -27,6 +27,13 @@ local function is_session_lost(queue)
   return not seen_at or tonumber(seen_at) < now - tonumber(ARGV[2])
 end
 
+-- One of the calls that were lost together may be what kills workers: they come back apart from each other, so that it
+-- does not take the same others with it each time. The place within the pause follows from the random end of the id.
+local function pause_s(id, attempts)
+  local place = tonumber(string.sub(id, -4), 16) or 0
+  return place / 65536 * 4 ^ (attempts - 1)
+end
+
 local function waits(id, call)
   local deadline, queue, not_before = tonumber(call[2]), call[12], tonumber(call[13])
   if deadline <= now then
@@ -75,10 +82,11 @@ local function lost(id, call)
       'each of its attempts lost its worker: the call is not run again', false, evidence, true)
     note(id, 'poison')
   else
+    local again_at = math.min(tonumber(call[2]), now + pause_s(id, attempts))
     redis.call('HDEL', call_key(id), 'nonce', 'lease_until')
+    redis.call('HSET', call_key(id), 'not_before', stamp(again_at))
     move(id, state, 'accepted', now)
-    look_again(id, math.min(tonumber(call[2]), now + patience_s(call[12])))
-    enqueue_again(id)
+    look_again(id, again_at)
     note(id, 'given_back')
   end
 end

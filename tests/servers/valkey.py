@@ -37,6 +37,10 @@ class Valkey:
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5)
 
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)

@@ -44,3 +44,23 @@ async def test_a_coroutine_that_loses_a_cancellation_is_cancelled_again() -> Non
 
     assert await loop.stop()
     assert losses == 0
+
+
+async def test_a_coroutine_that_fails_begins_again() -> None:
+    runs = 0
+    again = asyncio.Event()
+
+    async def forever() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise RuntimeError("once")
+        again.set()
+        await asyncio.Event().wait()
+
+    loop = Background(forever, "test")
+    loop.start()
+    await again.wait()
+
+    assert await loop.stop()
+    assert runs == 2

@@ -22,6 +22,13 @@ async def claim(ledger: Ledger, call_id: str, *, nonce: str = "n", lease_s: floa
     return grant
 
 
+async def sweep_and_let_pass(ledger: Ledger, broker: Broker, call_id: str) -> list[tuple[str, str]]:
+    """A sweep, and the pause after which a lost call comes back is over."""
+    done = await ledger.sweep()
+    await broker.command("HDEL", f"ts:call:{call_id}", "not_before")
+    return done
+
+
 def test_the_picture_of_the_states_is_the_table() -> None:
     picture = re.search(r"```(.*?)```", states.__doc__ or "", re.DOTALL)
     assert picture is not None
@@ -100,10 +107,10 @@ async def test_a_claim_whose_reply_was_lost_is_granted_again_under_the_same_fenc
     assert (again.fence, again.attempt) == (first.fence, first.attempt)
 
 
-async def test_only_the_holder_of_the_fence_can_finish(ledger: Ledger) -> None:
+async def test_only_the_holder_of_the_fence_can_finish(ledger: Ledger, broker: Broker) -> None:
     accepted = await ledger.accept(submission())
     lost = await claim(ledger, accepted.id, nonce="old", lease_s=0)
-    await ledger.sweep()
+    await sweep_and_let_pass(ledger, broker, accepted.id)
     held = await claim(ledger, accepted.id, nonce="new")
 
     late = await ledger.finish(lost, ToolResult(id=accepted.id, status=State.SUCCEEDED, value="late"))
@@ -140,11 +147,11 @@ async def test_a_once_that_had_not_begun_its_effect_may_run_again(ledger: Ledger
     assert done == [(once.id, "given_back")]
 
 
-async def test_a_call_that_loses_every_worker_is_buried_as_poison(ledger: Ledger) -> None:
+async def test_a_call_that_loses_every_worker_is_buried_as_poison(ledger: Ledger, broker: Broker) -> None:
     accepted = await ledger.accept(submission())
     for attempt in range(3):
         await claim(ledger, accepted.id, nonce=str(attempt), lease_s=0)
-        await ledger.sweep()
+        await sweep_and_let_pass(ledger, broker, accepted.id)
 
     _, result = await ledger.read_result(accepted.id)
 
@@ -197,12 +204,23 @@ async def test_a_released_call_runs_elsewhere_and_the_attempt_does_not_count(led
     assert (again.attempt, again.fence) == (1, 2)
 
 
-async def test_a_lost_verifiable_is_given_back_in_doubt(ledger: Ledger) -> None:
+async def test_calls_that_were_lost_together_come_back_apart(ledger: Ledger, broker: Broker) -> None:
+    lost = [(await ledger.accept(submission())).id for _ in range(20)]
+    for call_id in lost:
+        await claim(ledger, call_id, lease_s=0)
+
+    await ledger.sweep()
+
+    due = [float(await broker.command("ZSCORE", "ts:due", call_id)) for call_id in lost]
+    assert 0.1 < max(due) - min(due) <= 1.0
+
+
+async def test_a_lost_verifiable_is_given_back_in_doubt(ledger: Ledger, broker: Broker) -> None:
     accepted = await ledger.accept(submission(Effect.VERIFIABLE))
     grant = await claim(ledger, accepted.id, lease_s=0)
     await ledger.begin_effect(grant)
 
-    done = await ledger.sweep()
+    done = await sweep_and_let_pass(ledger, broker, accepted.id)
 
     assert done == [(accepted.id, "given_back")]
     assert (await claim(ledger, accepted.id, nonce="m")).in_doubt
