@@ -24,6 +24,7 @@ broker_transport_options = {
     "queue_order_strategy": "priority",  # the lists in the order given
 }
 broker_connection_retry_on_startup = True  # workers may be up before the broker
+broker_channel_error_retry = True  # a broker that is full refuses commands: as good as away, and as passing
 broker_connection_max_retries = None  # Celery gives up after 100
 
 result_backend = None  # results lie in the ledger

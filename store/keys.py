@@ -19,6 +19,7 @@ __all__ = [
     "PRIORITY_STEPS",
     "SHARES",
     "WORKERS",
+    "alone_list",
     "answer_key",
     "app_token_key",
     "bell_key",
@@ -156,6 +157,11 @@ def own_queue(tool: str, worker: str) -> str:
 def queue_list(queue: str, step: int) -> str:
     """list of kombu messages of one queue and priority step, oldest at the right; vanishes when empty."""
     return f"{queue}{_PRIORITY_SEPARATOR}{step}" if step else queue
+
+
+def alone_list(queue: str) -> str:
+    """list of tasks that run alone among their like: all but the last attempt of each lost its worker."""
+    return f"{queue}{_PRIORITY_SEPARATOR}alone"
 
 
 def call_list(queue: str, priority: Priority) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from store import keys
 from store.scripts import SCRIPTS
@@ -70,6 +70,7 @@ class QoS(kombu_redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge with the next flush, at the end of this turn of the loop."""
         kombu_redis.virtual.QoS.ack(self, delivery_tag)
+        self.channel.end_alone(delivery_tag)
         if self.channel.connection is None:
             return  # taken over a connection that is closed by now: the task comes again, and has ended
         self._to_ack.append(delivery_tag)
@@ -88,12 +89,13 @@ class QoS(kombu_redis.QoS):
             return
         try:
             self.channel.run_script("ack", tags)
-        except self.channel.connection_errors as error:
+        except (*self.channel.connection_errors, ResponseError) as error:  # away, or full
             # They come again after the visibility timeout, and the ledger says that they have ended.
             logger.warning("%d acknowledgements were lost (%s)", len(tags), type(error).__name__)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Return the task to its queue, or drop it."""
+        self.channel.end_alone(delivery_tag)
         if requeue and not self._has_broker():
             kombu_redis.virtual.QoS.ack(self, delivery_tag)  # the visibility timeout returns it
         elif requeue:
@@ -142,10 +144,18 @@ class Channel(kombu_redis.Channel):
         super().__init__(*args, **kwargs)
         self._asked_for_tasks = False
         self._nothing_left = False
+        self.alone: str | None = None
+        """The task that this worker runs alone among its like, when it holds one."""
         self.held_key = keys.unacked_key(self.takes)
         self.held_index_key = keys.unacked_index_key(self.takes)
         self._bell = keys.bell_key(self.takes)
         self._bells = [self._bell, *([keys.bell_key(self.own)] if self.own else [])]
+
+    def end_alone(self, delivery_tag: str) -> None:
+        """A task has ended; when it was one that runs alone, the next may come."""
+        if delivery_tag == self.alone:
+            self.alone = None
+            self._nothing_left = False
 
     def run_script(self, name: str, arguments: list[Any]) -> int:
         """Run one of the scripts on what is held: `ack`, `hold` or `give_back`."""
@@ -170,6 +180,8 @@ class Channel(kombu_redis.Channel):
         self._asked_for_tasks = not self._nothing_left
         if self._asked_for_tasks:
             lists = [self.own] if self.own else []
+            if self.alone is None:
+                lists.append(keys.alone_list(self.takes))
             lists += [keys.queue_list(self.takes, step) for step in self.priority_steps]
             room = self.qos.can_consume_max_estimate()
             whole = [self.held_key, self.held_index_key, self._bell, *lists]
@@ -196,8 +208,12 @@ class Channel(kombu_redis.Channel):
             if not self._asked_for_tasks:
                 return True  # the bell, or its timeout: ask for tasks next
             self._nothing_left = not reply
+            alone = keys.alone_list(self.takes).encode()
             for place in range(1, len(reply), 2):
-                self.connection._deliver(loads(reply[place].decode()), self.takes)
+                message = loads(reply[place].decode())
+                if reply[place - 1] == alone:
+                    self.alone = message["properties"]["delivery_tag"]
+                self.connection._deliver(message, self.takes)
             return True
         finally:
             self._in_poll = None

@@ -85,6 +85,10 @@ local function lost(id, call)
     local again_at = math.min(tonumber(call[2]), now + pause_s(id, attempts))
     redis.call('HDEL', call_key(id), 'nonce', 'lease_until')
     redis.call('HSET', call_key(id), 'not_before', stamp(again_at))
+    if attempts == most - 1 then
+      -- Its last attempt: no other suspect runs on the same worker, so that it is lost only by its own doing.
+      redis.call('HSET', call_key(id), 'list', string.match(call[12], '^[^@]*') .. '\6\022alone')
+    end
     move(id, state, 'accepted', now)
     look_again(id, again_at)
     note(id, 'given_back')

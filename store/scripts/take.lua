@@ -1,6 +1,6 @@
 -- Takes tasks from a worker's queues and holds them for it in the same step (kombu's BRPOP, then ZADD, can lose one).
 -- KEYS: unacked, unacked index, bell, then the lists, highest priority first
--- ARGV: the most tasks to take
+-- ARGV: the most tasks to take; of a list of tasks that run alone (keys.alone_list) one is taken at most
 -- Returns: pairs of list key and message
 local room = tonumber(ARGV[1])
 local now = clock()
@@ -44,8 +44,9 @@ local function hold(list, tenant, task, message)
 end
 
 for place = 4, #KEYS do
-  local list = KEYS[place]
-  while room > 0 do
+  local list, before = KEYS[place], #taken
+  local alone = string.sub(list, -6) == '\022alone'
+  while room > 0 and not (alone and #taken > before) do
     local message = redis.call('RPOP', list)
     if message then
       local task = cjson.decode(message)

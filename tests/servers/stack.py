@@ -1,6 +1,7 @@
 """Real worker, beat and front processes on the tests' Valkey."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,3 +101,4 @@ class Stack:
         for process in self._processes:
             if process.poll() is None:
                 self.kill(process)
+        shutil.rmtree(self.folder, ignore_errors=True)  # a worker's watcher may still be at its last file
