@@ -1,64 +1,83 @@
-"""PyGithub, set up so that it neither waits nor repeats on its own, one object for each thread."""
+"""What the operations of `github` share, and how each call gets its client.
 
-import threading
+```python
+@operation(effect=Effect.VERIFIABLE, marks_effect=True, probe=_probe_label, from_context={"repo": "repo"})
+def create_label(clients: Clients, run: Run, *, repo: Repo, name: …) -> Label:
+    \"\"\"Create a label.\"\"\"
+    with clients.for_call(run) as github:             # one GithubCall; what goes wrong in it comes out as our errors
+        full_name = github.full_name(repo)            # checked, and its owner filled in
+        github.about(f"label {name} in {full_name}")  # what errors speak of
+        return github.once(                           # POST; after a 502, reset or timeout: look, never a second POST
+            lambda: _shown(github.repository(full_name).create_label(name, "ededed"), github),
+            look=lambda: _look(github, full_name, name),  # the result, or NOT_DONE
+        )
+```
+
+- `github.client` is PyGithub's main object for this call, lazy; `github.repository(full_name)` a repository, of which
+  nothing was asked yet. PyGithub's objects belong to the call: none is kept.
+- `github.page(found, key=…, limit=…, cursor=…)` is one page of a PaginatedList, in one request.
+- `github.json(verb, path, parameters=…, body=…)` is a plain answer, where PyGithub has no method for it.
+- `github.api_requests` counts what was sent: it goes into the result's field `api_requests`.
+- The layer marks the effect itself, once the budget is granted and right before the call's first request that is
+  neither GET nor HEAD. So whatever writes is declared with `marks_effect=True`. What nobody can see of it (a blob, a
+  tree, a commit without a reference) goes into `with github.preparing():` and is no effect.
+- A probe opens its own `with clients.for_call(run) as github:` and only reads.
+- A rate limit raises `Postponed` while the call has changed nothing; everything else is `OperationFailed`.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from github import Auth, Github
-from urllib3.util import Retry
-
 from store.configuration import Configuration
-from store.tool_settings import Github as GithubSettings
-
-_USER_AGENT = "toolswarm"
+from tasks.github.call import GithubCall
+from tasks.github.credentials import Credentials
+from tasks.github.exchange import Exchange
+from tasks.github.names import web_host_of
+from tasks.github.owners import Owners
+from tasks.github.shared import Shared
+from tasks.operation import Run
+from toolswarm.errors import ConfigurationError
 
 
 class Clients:
-    """What the operations of `github` share: the settings, and a client for the thread that asks."""
+    """One worker process's way to GitHub: credentials, connections of each thread, budgets and remembered answers."""
 
-    def __init__(self, settings: GithubSettings) -> None:
-        self._settings = settings
-        self._of_thread = threading.local()
-        self.default_owner = settings.default_owner
-        self.host = urlsplit(settings.base_url).netloc.rpartition("@")[2]
+    def __init__(self, configuration: Configuration) -> None:
+        base = urlsplit(configuration.github.base_url)
+        if base.scheme not in ("http", "https") or not base.hostname or base.query or base.fragment or base.username:
+            raise ConfigurationError("github.base_url must be like https://api.github.com or https://HOST/api/v3")
+        self._settings = configuration.github
+        self._shared = Shared(configuration)
+        self._credentials = Credentials(configuration.github, self._shared)
+        self.templates = configuration.github.templates
+        self._owners = Owners(web_host_of(configuration.github.base_url))
+        self.host = base.netloc
 
     @classmethod
     def open(cls, configuration: Configuration) -> "Clients":
-        """The clients of one worker process; connects to nothing yet."""
-        return cls(configuration.github)
+        """The clients of one worker process; connects to nothing yet.
 
-    @property
-    def github(self) -> Github:
-        """This thread's client: PyGithub's objects change while they are read, so they are never shared."""
-        client: Github | None = getattr(self._of_thread, "client", None)
-        if client is None:
-            client = self._of_thread.client = self._make()
-        return client
+        Raises:
+            ConfigurationError: a setting of `github` is wrong; the message names it.
+        """
+        return cls(configuration)
 
-    def _make(self) -> Github:
-        settings = self._settings
-        return Github(
-            auth=Auth.Token(settings.token.reveal()) if settings.token else None,
-            base_url=settings.base_url.rstrip("/"),
-            timeout=max(1, round(settings.timeout_s)),
-            user_agent=_USER_AGENT,
-            retry=_retry(),
-            seconds_between_requests=0,
-            seconds_between_writes=0,
-            lazy=True,
-        )
+    async def close(self) -> None:
+        """Close what is open on the running loop; bears being called twice."""
+        await self._shared.close()
 
+    @contextmanager
+    def for_call(self, run: Run) -> Generator[GithubCall, None, None]:
+        """A client for one call, with its tenant's credential.
 
-def _retry() -> Retry:
-    """Only what is safe and quick to repeat: a slow answer or a rate limit would hold the slot, and is reported."""
-    return Retry(
-        total=2,
-        connect=1,
-        read=1,
-        status=2,
-        redirect=0,
-        allowed_methods=("GET", "HEAD"),
-        status_forcelist=(500, 502, 503, 504),
-        respect_retry_after_header=False,
-        raise_on_status=False,
-        backoff_factor=0.1,
-    )
+        Raises:
+            Postponed: a rate limit or budget is used up, and nothing was changed.
+            OperationFailed: with the codes of `failures`.
+        """
+        run.executed_on(self.host)
+        credential = self._credentials.of(run.call.tenant)
+        exchange = Exchange(self._settings, credential, run=run, shared=self._shared)
+        call = GithubCall(exchange, base_url=self._settings.base_url.rstrip("/"), owners=self._owners)
+        with call.asking():
+            yield call

@@ -1,30 +1,37 @@
 """What GitHub, or the way to it, answered instead of a result, as an error that says what to do."""
 
-import math
-import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, cast
 
 import msgspec
-import requests
 from github import BadAttributeException, GithubException
 
 from tasks.text import without_hidden
 from toolswarm.errors import OperationFailed
 
-_DEFAULT_WAIT_S = 60.0
-"""GitHub's advice where it does not say how long."""
-_LONGEST_WAIT_S = 3600.0
-"""No limit of GitHub's lasts longer than an hour; a later time is a mistake or an attack."""
-_NOT_GITHUBS = (
-    *(AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError, BadAttributeException),
-    msgspec.ValidationError,
+NOT_GITHUBS = (
+    *(AssertionError, AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError),
+    BadAttributeException,
 )
-"""What PyGithub, or `complete`, says of an answer that is not GitHub's: another host's links, no JSON, a wrong type."""
+"""What PyGithub, or `complete`, says of an answer that is not GitHub's: no JSON, a wrong type, a missing field."""
 _Result = TypeVar("_Result", bound=msgspec.Struct)
+
+
+class InDoubt(OperationFailed):
+    """A write was sent, and its answer does not say whether it was done: somebody has to look."""
+
+    def __init__(self, message: str, /, *, code: str, **details: Any) -> None:
+        super().__init__(message, code=code, retryable=True, in_doubt=True, **details)
+
+
+class Unanswered(OperationFailed):
+    """No whole answer came; `sent` says whether the request may have arrived."""
+
+    def __init__(self, message: str, /, *, sent: bool, status: int = 0, **details: Any) -> None:
+        super().__init__(message, code="upstream_unreachable", retryable=True, before_effect=True, **details)
+        self.sent = sent
+        self.status = status
 
 
 def complete(result: _Result) -> _Result:
@@ -37,123 +44,87 @@ def complete(result: _Result) -> _Result:
 
 
 @contextmanager
-def asking(subject: str) -> Generator[None, None, None]:
-    """Turn everything that goes wrong in the block into `OperationFailed`; `subject` says what was asked for.
+def asking(subject: Callable[[], str], *, changed: Callable[[], bool]) -> Generator[None, None, None]:
+    """Turn everything that goes wrong in the block into `OperationFailed`.
+
+    `subject` says what was asked for, `changed` whether the call has changed something.
 
     Raises:
-        OperationFailed: `not_found`, `authentication`, `permission`, `rate_limited`, `upstream_failed`,
-            `upstream_unreachable`.
+        OperationFailed: `not_found`, `authentication`, `permission`, `conflict`, `already_exists`, `upstream_refused`,
+            `upstream_failed`, `upstream_unreachable`.
     """
     try:
         yield
     except GithubException as error:
         raise refusal(
-            error.status, error.headers or {}, message=_message(error.data), subject=subject, now=time.time()
+            error.status,
+            message=message_of(error.data),
+            subject=subject(),
+            before_effect=not changed(),
+            problems=_problems(error.data),
         ) from None
-    except requests.exceptions.Timeout as error:
-        raise _unreachable("did not answer in time", error) from None
-    except requests.exceptions.ConnectionError as error:
-        raise _unreachable("cannot be reached", error) from None
-    except requests.exceptions.RequestException as error:
-        raise _garbled(subject, error) from None
-    except _NOT_GITHUBS as error:
-        raise _garbled(subject, error) from None
+    except NOT_GITHUBS as error:
+        raise garbled(error, subject=subject(), before_effect=not changed()) from None
 
 
-def refusal(status: int, headers: Mapping[str, Any], *, message: str, subject: str, now: float) -> OperationFailed:
-    """The error for an HTTP status that is not a success."""
+def refusal(
+    status: int, *, message: str, subject: str, before_effect: bool = True, problems: tuple[str, ...] = ()
+) -> OperationFailed:
+    """The error for an HTTP status that is not a success; rate limits are told apart before."""
     details: dict[str, Any] = {"status": status}
     if message:
         details["upstream_message"] = message
-    if status == 404:
-        text = f"GitHub has no {subject}, or the token may not see it; check the name"
-        return OperationFailed(text, code="not_found", before_effect=True, **details)
+    if problems:
+        details["problems"] = list(problems)
+    code, text = _sentence(status, subject, " ".join((message, *problems)).lower())
+    return OperationFailed(text, code=code, retryable=status >= 500, before_effect=before_effect, **details)
+
+
+def _sentence(status: int, subject: str, said: str) -> tuple[str, str]:
+    if status in (404, 410):
+        return "not_found", f"GitHub has no {subject}, or the token may not see it; check the name"
     if status == 401:
-        text = "GitHub does not accept the token; set GITHUB_TOKEN to a valid one"
-        return OperationFailed(text, code="authentication", before_effect=True, **details)
-    if status == 429 or (status == 403 and _is_rate_limit(headers, message)):
-        retry_at = _retry_at(headers, now)
-        return OperationFailed(
-            f"GitHub's rate limit is used up; try again in {math.ceil(retry_at - now)} s",
-            code="rate_limited",
-            retryable=True,
-            before_effect=True,
-            retry_at=retry_at,
-            **details,
-        )
-    if status == 403:
-        text = f"GitHub does not permit this for {subject}; give the token the right to it"
-        return OperationFailed(text, code="permission", before_effect=True, **details)
+        return "authentication", "GitHub does not accept the token; set GITHUB_TOKEN to a valid one"
+    if status in (403, 451):
+        return "permission", f"GitHub does not permit this for {subject}; give the token the right to it"
+    if status in (409, 412):
+        return "conflict", f"GitHub's state of {subject} is another than expected; read it again, then repeat"
+    if status == 422 and "already exists" in said:
+        return "already_exists", f"GitHub has {subject} already; choose another name, or change what is there"
     if status >= 500:
-        text = f"GitHub failed with status {status}; try again later"
-        return OperationFailed(text, code="upstream_failed", retryable=True, before_effect=True, **details)
-    text = f"GitHub refused the request for {subject} with status {status}"
-    return OperationFailed(text, code="upstream_refused", before_effect=True, **details)
+        return "upstream_failed", f"GitHub failed with status {status}; try again later"
+    if 300 <= status < 400:
+        return "moved", f"GitHub says that {subject} has moved; use its new name"
+    return "upstream_refused", f"GitHub refused the request for {subject} with status {status}"
 
 
-def _is_rate_limit(headers: Mapping[str, Any], message: str) -> bool:
-    lowered = message.lower()
-    return (
-        "retry-after" in headers
-        or str(headers.get("x-ratelimit-remaining")) == "0"
-        or "rate limit" in lowered
-        or "abuse detection" in lowered
+def garbled(error: Exception, *, subject: str, before_effect: bool = True) -> OperationFailed:
+    """The error for an answer that is not one of GitHub's; its text could hold data, its class says enough."""
+    return OperationFailed(
+        f"the answer for {subject} is not one of GitHub's; check that github.base_url is its API",
+        code="upstream_failed",
+        retryable=True,
+        before_effect=before_effect,
+        reason=type(error).__name__,
     )
 
 
-def _retry_at(headers: Mapping[str, Any], now: float) -> float:
-    """Unix seconds: what GitHub says, within reason."""
-    wait_s = _seconds(str(headers.get("retry-after", "")), now)
-    if wait_s is None and str(headers.get("x-ratelimit-remaining")) == "0":
-        reset_at = _number(str(headers.get("x-ratelimit-reset", "")))
-        wait_s = None if reset_at is None else reset_at - now
-    if wait_s is None or wait_s < 0:
-        wait_s = _DEFAULT_WAIT_S
-    return now + min(wait_s + 1.0, _LONGEST_WAIT_S)
-
-
-def _seconds(retry_after: str, now: float) -> float | None:
-    number = _number(retry_after)
-    if number is not None or not retry_after:
-        return number
-    try:
-        moment = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _message(data: Any) -> str:
+def message_of(data: Any) -> str:
+    """What GitHub says in the body of an error, at a bearable length."""
     found: object = None
     if isinstance(data, dict):
         found = cast("dict[str, object]", data).get("message")
     return without_hidden(found)[:300] if isinstance(found, str) else ""
 
 
-def _unreachable(what: str, error: Exception) -> OperationFailed:
-    # The error's own text has the whole URL in it; its class says enough.
-    return OperationFailed(
-        f"GitHub {what}; check github.base_url and the network",
-        code="upstream_unreachable",
-        retryable=True,
-        before_effect=True,
-        reason=type(error).__name__,
-    )
-
-
-def _garbled(subject: str, error: Exception) -> OperationFailed:
-    return OperationFailed(
-        f"the answer for {subject} is not one of GitHub's; check that github.base_url is its API",
-        code="upstream_failed",
-        retryable=True,
-        before_effect=True,
-        reason=type(error).__name__,
-    )
+def _problems(data: Any) -> tuple[str, ...]:
+    errors: object = cast("dict[str, object]", data).get("errors") if isinstance(data, dict) else None
+    told: list[str] = []
+    for error in cast("list[object]", errors)[:10] if isinstance(errors, list) else ():
+        if isinstance(error, str):
+            told.append(error)
+        elif isinstance(error, Mapping):
+            named = cast("Mapping[str, object]", error)
+            parts = [str(named[key]) for key in ("resource", "field", "code", "message") if named.get(key)]
+            told.append(" ".join(parts))
+    return tuple(without_hidden(text)[:300] for text in told if text)

@@ -5,6 +5,8 @@ one that the caller may use. So a part that could be read as anything but a name
 """
 
 import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from tasks.confined import shown
 from tasks.text import has_controls
@@ -12,27 +14,59 @@ from toolswarm.errors import OperationFailed
 
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_SHA = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
+_URL = re.compile(r"https?://([^/?#@\\\s]+)/([^?#@\\\s]+)", re.IGNORECASE)
+_SSH = re.compile(r"(?:ssh://)?git@([^/:?#@\\\s]+)[:/]([^?#@\\\s]+)", re.IGNORECASE)
+_NEVER_IN_A_BRANCH = frozenset(" ~^:*[")
 _NEVER_IN_A_PART = frozenset("%?#\\")
 _LONGEST_PATH = 4096
 _LONGEST_QUERY = 256
 
 
-def full_repository_name(repo: str, default_owner: str) -> str:
-    """`owner/name`; the owner is filled in when only a name is given.
+def full_repository_name(repo: str, default_owner: Callable[[], str], *, web_host: str) -> str:
+    """`owner/name` for a name, `owner/name` or a URL on `web_host`; the owner is asked for when it is missing.
 
     Raises:
         OperationFailed: `path_refused`.
     """
-    owner, slash, name = repo.partition("/")
+    owner, slash, name = _without_url(repo, web_host).partition("/")
     if not slash:
-        owner, name = default_owner, repo
-        if not owner:
-            raise _refused("repo", repo, "has no owner; write owner/name, or set github.default_owner")
+        owner, name = "", owner
+    if not _REPOSITORY.fullmatch(name) or name in (".", "..") or name.lower() == ".git":
+        raise _refused("repo", repo, "is not of the form owner/name")
+    if not slash:
+        return f"{checked_owner(default_owner())}/{name}"
     if not _OWNER.fullmatch(owner):
         raise _refused("repo", repo, "has no valid owner before the slash")
-    if not _REPOSITORY.fullmatch(name) or name in (".", ".."):
-        raise _refused("repo", repo, "is not of the form owner/name")
     return f"{owner}/{name}"
+
+
+def checked_owner(owner: str) -> str:
+    """The login of a user or an organization.
+
+    Raises:
+        OperationFailed: `path_refused`.
+    """
+    if not _OWNER.fullmatch(owner):
+        raise _refused("owner", owner, "is not the login of a user or an organization")
+    return owner
+
+
+def checked_new_name(name: str) -> str:
+    """The name of a repository that is to be made, without its owner.
+
+    Raises:
+        OperationFailed: `path_refused`.
+    """
+    if not _REPOSITORY.fullmatch(name) or name in (".", "..") or name.lower().endswith((".git", ".wiki")):
+        raise _refused("name", name, "must be letters, digits, `.`, `_` and `-`, and not end in .git or .wiki")
+    return name
+
+
+def web_host_of(base_url: str) -> str:
+    """The host of the pages that belong to an API: `github.com` for `https://api.github.com`."""
+    host = urlsplit(base_url).netloc.rpartition("@")[2].lower()
+    return host.removeprefix("api.")
 
 
 def checked_path(path: str) -> str:
@@ -59,6 +93,38 @@ def checked_ref(ref: str) -> str:
     return ref
 
 
+def checked_branch(branch: str, argument: str = "branch") -> str:
+    """The name of a branch, by Git's own rules (`git check-ref-format`), without `refs/heads/` before it.
+
+    Raises:
+        OperationFailed: `path_refused`.
+    """
+    _check_parts(argument, branch)
+    parts = branch.split("/")
+    if (
+        branch.startswith(("-", "refs/"))
+        or branch in ("HEAD", "@")
+        or ".." in branch
+        or "@{" in branch
+        or branch.endswith(".")
+        or not _NEVER_IN_A_BRANCH.isdisjoint(branch)
+        or any(part.startswith(".") or part.endswith(".lock") for part in parts)
+    ):
+        raise _refused(argument, branch, "is not a valid name of a branch; give it without refs/heads/")
+    return branch
+
+
+def checked_sha(sha: str, argument: str = "sha") -> str:
+    """A whole hash of Git's: 40 hexadecimal digits (64 with SHA-256).
+
+    Raises:
+        OperationFailed: `path_refused`.
+    """
+    if not _SHA.fullmatch(sha):
+        raise _refused(argument, sha, "is not a whole Git hash of 40 or 64 hexadecimal digits")
+    return sha.lower()
+
+
 def checked_query(query: str) -> str:
     """A search query within GitHub's limits.
 
@@ -72,6 +138,18 @@ def checked_query(query: str) -> str:
             before_effect=True,
         )
     return query
+
+
+def _without_url(repo: str, web_host: str) -> str:
+    match = _URL.fullmatch(repo) or _SSH.fullmatch(repo)
+    if match is None:
+        return repo
+    if match[1].lower() not in (web_host, f"www.{web_host}"):
+        raise _refused("repo", match[0], f"is not on {web_host}, the host of github.base_url")
+    path = match[2].removesuffix("/").removesuffix(".git")
+    if "/" not in path:
+        raise _refused("repo", repo, "names an owner and no repository")
+    return path
 
 
 def _check_parts(argument: str, value: str) -> None:

@@ -15,8 +15,10 @@ from store.sections import Secret
 from store.tool_settings import Github as GithubSettings
 from tasks.github import TOOL
 from tasks.github.client import Clients
-from tasks.github.repositories import Contents, Repository
+from tasks.github.contents import Contents
+from tasks.github.repositories import Repository
 from tasks.github.search import FoundIssues
+from tasks.operation import Postponed
 from tests.servers.sshd import free_port
 from tests.tasks.fake_run import FakeRun
 from toolswarm.errors import OperationFailed
@@ -279,16 +281,17 @@ def _retry_after(value: str) -> Headers:
         (429, b"{}", _at_a_date, 90),
     ],
 )
-def test_a_rate_limit_says_when_to_come_back_and_holds_nobody_up(
+def test_a_rate_limit_postpones_the_call_and_holds_nobody_up(
     status: int, body: bytes, headers: Headers, wait_s: float
 ) -> None:
     began = time.time()
-    with _serving(Faulty(status, body, headers(began))) as server, pytest.raises(OperationFailed) as caught:
+    with _serving(Faulty(status, body, headers(began))) as server, pytest.raises(Postponed) as caught:
         _get_repo(_clients(server.url), "a/b")
 
-    error = caught.value
-    assert (error.failure_code, error.failure_retryable, error.before_effect) == ("rate_limited", True, True)
-    assert error.details["retry_at"] - began == pytest.approx(wait_s, abs=3)
+    postponed = caught.value
+    assert (postponed.failure_code, postponed.details["status"]) == ("rate_limited", status)
+    assert postponed.delay_s == pytest.approx(wait_s, abs=4)
+    assert postponed.details["retry_at"] - began == pytest.approx(wait_s, abs=4)
     assert time.time() - began < 2
     assert server.count == 1
 
@@ -360,7 +363,7 @@ def test_an_answer_whose_links_lead_to_another_host_sends_nothing_there(server: 
     assert server.requests == []
 
 
-def test_text_of_strangers_comes_without_hidden_characters() -> None:
+def test_hidden_characters_in_text_of_strangers_are_made_visible() -> None:
     title = "fix\\u200b me\\u202e \\ud83d\\ude80"
     item = (
         f'{{"number": 1, "title": "{title}", "body": "a\\u2066b", "state": "open", "comments": 0, "user": null,'
@@ -371,19 +374,15 @@ def test_text_of_strangers_comes_without_hidden_characters() -> None:
     with _serving(Faulty(200, body, {"Content-Type": "application/json"})) as server:
         found = _search(_clients(server.url), "x")
 
-    assert (found.issues[0].title, found.issues[0].excerpt) == ("fix me 🚀", "ab")
+    assert (found.issues[0].title, found.issues[0].excerpt) == ("fix[U+200B] me[U+202E] 🚀", "a[U+2066]b")
     assert (found.issues[0].author, found.incomplete) == (None, True)
 
 
-def test_each_thread_has_a_client_of_its_own(clients: Clients) -> None:
-    seen: list[int] = [id(clients.github), id(clients.github)]
-    thread = threading.Thread(target=lambda: seen.append(id(clients.github)))
+def test_nothing_shows_the_token(clients: Clients, server: DemoGithub) -> None:
+    with clients.for_call(FakeRun()) as github:
+        repository = github.repository("acme/weather")
+        assert repository.default_branch == "main"
+        seen = [repr(held.__dict__) for held in (clients, github, github.client, github.client.requester, repository)]
 
-    thread.start()
-    thread.join()
-
-    assert seen[0] == seen[1] != seen[2]
-
-
-def test_nothing_shows_the_token(clients: Clients) -> None:
-    assert TOKEN not in repr(clients.__dict__) + repr(clients.github)
+    assert TOKEN not in "".join(seen)
+    assert server.requests == ["/repos/acme/weather"]

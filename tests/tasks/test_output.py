@@ -40,8 +40,8 @@ def test_what_a_terminal_would_obey_is_spelled_out() -> None:
     assert printable("a\u202eb\U000e0041".encode()) == "a\\u202eb\\U000e0041"
 
 
-def test_what_people_do_not_see_is_taken_out_of_strangers_text() -> None:
-    assert without_hidden("a\u200bb\u202ec\U000e0041d\x1b[0m\n") == "abcd[0m\n"
+def test_what_people_do_not_see_is_spelled_out_in_strangers_text() -> None:
+    assert without_hidden("a\u200bb\u202ec\U000e0041d\x1b[0m\n") == "a[U+200B]b[U+202E]c[U+E0041]d[U+001B][0m\n"
 
 
 def test_the_encoding_of_bytes_is_never_guessed() -> None:

@@ -1,0 +1,223 @@
+"""Several files in one commit, over Git's own objects."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+from github import GithubException
+from msgspec import Meta
+
+from tasks.confined import shown
+from tasks.github.arguments import Branch, Message, Repo
+from tasks.github.call import GithubCall
+from tasks.github.client import Clients
+from tasks.github.files import decoded
+from tasks.github.names import checked_branch, checked_path, checked_sha
+from tasks.github.refs import branch_or_default, head_of
+from tasks.operation import NOT_DONE, Run, operation
+from toolswarm.errors import OperationFailed
+from toolswarm.messages import Effect
+
+_MOST_FILES = 300
+_LOOKED_AT = 50
+"""How many commits of the branch a probe looks at."""
+TRAILER = "Toolswarm-Call"
+"""The last line of the commit's message: by it a repeated call finds its own commit."""
+
+
+class FileChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to become of one file."""
+
+    path: str
+    content: str | None = None
+    """The whole new content; none removes the file."""
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+    executable: bool = False
+
+
+class Pushed(msgspec.Struct, frozen=True, kw_only=True):
+    """A commit that was put on a branch."""
+
+    repo: str
+    branch: str
+    commit: str
+    files: int
+    api_requests: int
+    """Requests that this call has sent to GitHub."""
+
+
+class _Object(msgspec.Struct):
+    sha: str
+
+
+class _Commit(msgspec.Struct):
+    sha: str
+    tree: _Object
+
+
+class _Target(msgspec.Struct, frozen=True, kw_only=True):
+    repo: str
+    branch: str
+    files: list[FileChange]
+    message: str
+    expected_head: str | None
+
+    def path(self, rest: str) -> str:
+        return f"/repos/{self.repo}/git/{rest}"
+
+
+def _probe_push_files(clients: Clients, run: Run, **arguments: Any) -> Any:
+    with clients.for_call(run) as github:
+        return _look(github, _target(github, run, **arguments), run)
+
+
+@operation(
+    effect=Effect.VERIFIABLE,
+    probe=_probe_push_files,
+    marks_effect=True,
+    destructive=True,
+    time_limit_s=120,
+    from_context={"repo": "repo"},
+)
+def push_files(
+    clients: Clients,
+    run: Run,
+    *,
+    repo: Repo,
+    files: Annotated[
+        list[FileChange],
+        Meta(
+            description="Files to write (`content`) or to remove (no `content`).",
+            examples=[[{"path": "docs/forecast.md", "content": "# Forecast\n"}, {"path": "old.md"}]],
+            min_length=1,
+            max_length=_MOST_FILES,
+        ),
+    ],
+    message: Message,
+    branch: Branch = None,
+    expected_head: Annotated[
+        str | None,
+        Meta(
+            description="The commit that the branch must stand at; none: wherever it stands.",
+            examples=["6dcb09b5b57875f334f61aebed695e2e4193db5e"],
+        ),
+    ] = None,
+) -> Pushed:
+    """Write and remove several files in one commit.
+
+    All or nothing: the branch is moved last, and only forward. With `expected_head` it fails with `conflict` when the
+    branch has moved since; without it the named files are overwritten, whatever they are. `Toolswarm-Call: ID` is
+    added to the message. Takes five requests, and one more for each file given as base64.
+    """
+    with clients.for_call(run) as github:
+        target = _target(
+            github, run, repo=repo, files=files, message=message, branch=branch, expected_head=expected_head
+        )
+        head = target.expected_head or head_of(github, target.repo, target.branch)
+        if head is None:
+            raise OperationFailed(
+                f"{target.repo} has no branch {shown(target.branch)}; make it with create_branch",
+                code="not_found",
+                before_effect=True,
+                argument="branch",
+            )
+        with github.preparing():
+            commit = _prepared(github, target, head)
+        return github.once(
+            lambda: _move(github, target, commit),
+            look=lambda: _look(github, target, run),
+        )
+
+
+def _target(
+    github: GithubCall,
+    run: Run,
+    *,
+    repo: str,
+    files: list[FileChange],
+    message: str,
+    branch: str | None,
+    expected_head: str | None,
+) -> _Target:
+    seen: set[str] = set()
+    for change in files:
+        if not checked_path(change.path) or change.path in seen:
+            raise OperationFailed(
+                f"files names {shown(change.path)} twice, or not as a file", code="path_refused", before_effect=True
+            )
+        seen.add(change.path)
+        if change.content is not None:
+            decoded(change.content, change.encoding)
+    if branch is not None:
+        checked_branch(branch)
+    if expected_head is not None:
+        checked_sha(expected_head, "expected_head")
+    name = github.full_name(repo)
+    where = branch_or_default(github, name, branch)
+    github.about(f"branch {shown(where)} of {name}")
+    return _Target(
+        repo=name,
+        branch=where,
+        files=files,
+        message=f"{message.rstrip()}\n\n{TRAILER}: {run.call.id}",
+        expected_head=expected_head,
+    )
+
+
+def _prepared(github: GithubCall, target: _Target, head: str) -> str:
+    """The commit, of which nobody knows before a branch stands at it."""
+    base = msgspec.convert(github.json("GET", target.path(f"commits/{head}")), _Commit)
+    entries = [_entry(github, target, change) for change in target.files]
+    tree = msgspec.convert(
+        github.json("POST", target.path("trees"), body={"base_tree": base.tree.sha, "tree": entries}), _Object
+    )
+    body = {"message": target.message, "tree": tree.sha, "parents": [head]}
+    return msgspec.convert(github.json("POST", target.path("commits"), body=body), _Object).sha
+
+
+def _entry(github: GithubCall, target: _Target, change: FileChange) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "path": change.path,
+        "mode": "100755" if change.executable else "100644",
+        "type": "blob",
+    }
+    if change.content is None:
+        return entry | {"sha": None}
+    if change.encoding == "utf-8":
+        return entry | {"content": change.content}
+    blob = github.json("POST", target.path("blobs"), body={"content": change.content, "encoding": "base64"})
+    return entry | {"sha": msgspec.convert(blob, _Object).sha}
+
+
+def _move(github: GithubCall, target: _Target, commit: str) -> Pushed:
+    try:
+        github.json("PATCH", target.path(f"refs/heads/{quote(target.branch)}"), body={"sha": commit, "force": False})
+    except GithubException as error:
+        if error.status == 422 and "fast forward" in str(error.message or "").lower().replace("-", " "):
+            raise OperationFailed(
+                f"branch {shown(target.branch)} has moved since; read it again, then repeat",
+                code="conflict",
+                retryable=target.expected_head is None,
+                before_effect=True,
+            ) from None
+        raise
+    return _pushed(github, target, commit)
+
+
+def _look(github: GithubCall, target: _Target, run: Run) -> object:
+    """The call's own commit among the last ones of the branch."""
+    found = github.repository(target.repo).get_commits(sha=target.branch)
+    for commit in github.page(found, key="", limit=_LOOKED_AT).items:
+        if commit.commit.message.rstrip().endswith(f"{TRAILER}: {run.call.id}"):
+            return _pushed(github, target, commit.sha)
+    return NOT_DONE
+
+
+def _pushed(github: GithubCall, target: _Target, commit: str) -> Pushed:
+    return Pushed(
+        repo=target.repo,
+        branch=target.branch,
+        commit=commit,
+        files=len(target.files),
+        api_requests=github.api_requests,
+    )
