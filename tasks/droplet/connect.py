@@ -1,13 +1,14 @@
-"""Making one SSH connection: own socket, pinned host key, one key of ours, nothing guessed."""
+"""Making one SSH connection: own socket, pinned host key, our own keys, nothing guessed."""
 
 import logging
-import os
 import socket
+import time
 
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
 
-from store.tool_settings import DropletHost
+from tasks.droplet.inventory import HostEntry, not_configured
+from tasks.droplet.keys import KeyRing
 from tasks.droplet.pinned import PinnedKeys, failed
 from toolswarm.errors import OperationFailed
 
@@ -23,24 +24,31 @@ _DEAD_AFTER_S = 10
 """Unanswered data for so long is a dead connection: paramiko's own keepalive never notices."""
 
 
-def connect(name: str, settings: DropletHost, timeout_s: float) -> paramiko.Transport:
-    """An authenticated connection.
+class HandshakeDropped(OperationFailed):
+    """The host hung up before it had shown its key: too many knock at the same time, or it is no SSH server."""
+
+
+def connect(
+    entry: HostEntry, timeout_s: float, *, keys: KeyRing, through: paramiko.Channel | None = None
+) -> paramiko.Transport:
+    """An authenticated connection, over a channel of the jump host if one is given.
 
     Raises:
         OperationFailed: `host_key`, `authentication`, `host_not_configured`, `host_unreachable`.
     """
-    pinned = PinnedKeys.of(name, settings)
-    key = _private_key(name, settings)
-    try:
-        sock = socket.create_connection((settings.address, settings.port), timeout_s)
-    except OSError as error:
-        why = "does not answer in time" if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
-        raise unreachable(name, why) from error
+    give_up_at = time.monotonic() + timeout_s
+    pinned = PinnedKeys.of(entry)
+    if not entry.user:
+        raise not_configured(f"host {entry.name} has no user to log in as; set droplet.hosts.{entry.name}.user")
+    sock = through if through is not None else _dial(entry, timeout_s)
     transport: paramiko.Transport | None = None
     try:
-        _tune(sock)
         transport = paramiko.Transport(sock, disabled_algorithms=_DISABLED)
-        _log_in(transport, name, pinned=pinned, user=settings.user, key=key, timeout_s=timeout_s)
+        transport.daemon = True
+        transport.channel_timeout = timeout_s  # its own default is an hour
+        _shake_hands(transport, entry, pinned=pinned, timeout_s=max(0.1, give_up_at - time.monotonic()))
+        transport.auth_timeout = max(0.1, give_up_at - time.monotonic())
+        _log_in(transport, entry, keys)
     except BaseException:
         if transport is not None:
             transport.close()
@@ -52,70 +60,68 @@ def connect(name: str, settings: DropletHost, timeout_s: float) -> paramiko.Tran
 def unreachable(name: str, why: str) -> OperationFailed:
     """The host is not there, or not now: nothing was begun."""
     return OperationFailed(
-        f"host {name} cannot be reached: {why}; check that it is up and droplet.hosts.{name}",
-        code="host_unreachable",
-        retryable=True,
-        before_effect=True,
-        host=name,
+        _unreachable(name, why), code="host_unreachable", retryable=True, before_effect=True, host=name
     )
 
 
-def _log_in(
-    transport: paramiko.Transport,
-    name: str,
-    *,
-    pinned: PinnedKeys,
-    user: str,
-    key: paramiko.PKey,
-    timeout_s: float,
-) -> None:
-    transport.banner_timeout = timeout_s
-    transport.auth_timeout = timeout_s
-    transport.channel_timeout = timeout_s  # its own default is an hour
+def _unreachable(name: str, why: str) -> str:
+    return f"host {name} cannot be reached: {why}; check that it is up and droplet.hosts.{name}"
+
+
+def _dial(entry: HostEntry, timeout_s: float) -> socket.socket:
     try:
-        transport.get_security_options().key_types = pinned.algorithms()
-        transport.start_client(timeout=timeout_s)
-        pinned.check(transport.get_remote_server_key())
-        transport.auth_publickey(user, key)
-    except ValueError as error:
-        raise failed(name, "its pinned key is of a kind that is not supported") from error
-    except paramiko.AuthenticationException as error:
-        raise OperationFailed(
-            f"host {name} does not let user {user} in with this key; check droplet.hosts.{name}.user and key_file",
-            code="authentication",
-            before_effect=True,
-            host=name,
-        ) from error
-    except IncompatiblePeer as error:
-        if "host key" in str(error):
-            raise failed(name, "it does not have a key of the pinned kind") from error
-        raise unreachable(name, "it offers only outdated cryptography") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise unreachable(name, f"the SSH handshake broke off ({type(error).__name__})") from error
-
-
-def _tune(sock: socket.socket) -> None:
+        sock = socket.create_connection((entry.address, entry.port), timeout_s)
+    except OSError as error:
+        why = "does not answer in time" if isinstance(error, TimeoutError) else error.strerror or "no such address"
+        raise unreachable(entry.name, why) from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # without it each command waits 40 ms
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _DEAD_AFTER_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _DEAD_AFTER_S // 3)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_S * 1000)
+    return sock
 
 
-def _private_key(name: str, settings: DropletHost) -> paramiko.PKey:
-    setting = f"droplet.hosts.{name}.key_file"
-    if not settings.key_file:
-        raise not_configured(f"host {name} has no key to log in with; set {setting}")
+def _shake_hands(transport: paramiko.Transport, entry: HostEntry, *, pinned: PinnedKeys, timeout_s: float) -> None:
+    transport.banner_timeout = timeout_s
     try:
-        return paramiko.PKey.from_path(os.path.expanduser(settings.key_file))
-    except OSError as error:
-        raise not_configured(f"{setting} cannot be read ({error.strerror})") from error
-    except (paramiko.PasswordRequiredException, TypeError) as error:
-        raise not_configured(f"{setting} is encrypted; give a key without a passphrase") from error
-    except (paramiko.SSHException, ValueError) as error:
-        raise not_configured(f"{setting} is not a private key in OpenSSH's format") from error
+        transport.get_security_options().key_types = pinned.algorithms()
+        transport.start_client(timeout=timeout_s)
+        shown = transport.get_remote_server_key()  # raises when the time was up: start_client says nothing
+    except ValueError as error:
+        raise failed(entry.name, "its pinned key is of a kind that is not supported") from error
+    except IncompatiblePeer as error:
+        if "host key" in str(error):
+            raise failed(entry.name, "it does not have a key of the pinned kind") from error
+        raise unreachable(entry.name, "it offers only outdated cryptography") from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise HandshakeDropped(
+            _unreachable(entry.name, f"the SSH handshake broke off ({type(error).__name__})"),
+            code="host_unreachable",
+            retryable=True,
+            before_effect=True,
+            host=entry.name,
+        ) from error
+    pinned.check(shown)
 
 
-def not_configured(message: str) -> OperationFailed:
-    """The operator has to set something first."""
-    return OperationFailed(message, code="host_not_configured", before_effect=True)
+def _log_in(transport: paramiko.Transport, entry: HostEntry, keys: KeyRing) -> None:
+    refused: paramiko.AuthenticationException | None = None
+    with keys.keys(entry) as each:
+        for key in each:
+            try:
+                if not transport.auth_publickey(entry.user, key):
+                    return
+            except paramiko.AuthenticationException as error:
+                refused = error
+                if not transport.is_active():
+                    break
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                raise unreachable(entry.name, f"the log-in broke off ({type(error).__name__})") from error
+    raise OperationFailed(
+        f"host {entry.name} does not let user {entry.user} in with the configured keys; check "
+        f"droplet.hosts.{entry.name}.user and key_file",
+        code="authentication",
+        before_effect=True,
+        host=entry.name,
+    ) from refused

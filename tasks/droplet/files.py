@@ -1,37 +1,85 @@
-"""Reading files of a remote host over SFTP, with the rights of the configured user."""
+"""Looking at files of a remote host over SFTP, with the rights of the configured user."""
 
-import errno
-import stat
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Annotated
+import base64
+import hashlib
+from typing import Annotated, Literal
 
 import msgspec
-import paramiko
 from msgspec import Meta
 
-from tasks.confined import failure, refused
-from tasks.droplet.commands import Host
-from tasks.droplet.hosts import Hosts, Session
+from tasks.confined import shown
+from tasks.droplet.hosts import HostName, Hosts
+from tasks.droplet.remote_files import RemoteFiles, remote_files
+from tasks.droplet.sftp_wire import OpenFlag
+from tasks.droplet.spelling import spelled
+from tasks.droplet.window import ByteWindow, LineWindow, Part
+from tasks.droplet.work import Work
 from tasks.operation import Run, operation
 from tasks.text import text_or_base64
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
 
 _LARGEST_READ_BYTES = 1 << 20
+LARGEST_HASHED_BYTES = 64 << 20
+"""It is read to its end over the network: less than a second on a fast one."""
+
+RemotePath = Annotated[
+    str,
+    Meta(
+        description="On the host; relative paths begin at the login folder (or at your first root there), and `~` is a "
+        r"name like others. Bytes that are no UTF-8 are spelled \xNN and a backslash \\, as in the results.",
+        examples=["/etc/nginx/nginx.conf"],
+        min_length=1,
+    ),
+]
 
 
 class RemoteFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A remote file's content, or the start of it."""
+    """A remote file's content, or a part of it."""
 
     host: str
     path: str
+    """Absolute, with all links followed."""
     content: str
     encoding: str
-    """`utf-8`, or `base64` for anything else."""
+    """`utf-8` or `latin-1`, or `base64` when this part is no text."""
+    sha256: str | None
+    """Of the whole file; give it to `write_file` as `expected_sha256`. None for files over 64 MiB, and for one that
+    grew while it was read."""
     size_bytes: int
-    """Of the whole file; 0 for those that the kernel makes up."""
+    """Of the whole file; for one that the kernel makes up, what was read of it."""
+    offset: int
+    """Where the content begins: a line, or a byte, as `unit` says."""
     truncated: bool
+    """Whether more follows."""
+    next_offset: int | None
+    """Line or byte to go on with; None at the end."""
+    next_byte: int | None
+    """The same as a byte, for `unit="bytes"`: also in the middle of a line that was cut."""
+    line_cut: bool
+    """Whether the one line is longer than `max_bytes`; its rest begins at `next_byte`."""
+    untrusted: bool = True
+
+
+class RemoteStat(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host says of a file; None: it does not say, or cannot be believed."""
+
+    host: str
+    path: str
+    """Absolute; the last name may be a link's."""
+    kind: str
+    """`file`, `directory`, `symlink` or `other`."""
+    size_bytes: int | None
+    mode: str | None
+    """Permissions as four octal digits, `0644`."""
+    owner: int | None
+    """User id."""
+    group: int | None
+    modified_at: int | None
+    """Unix seconds, on the host's clock."""
+    accessed_at: int | None
+    link_target: str | None
+    """As it is stored in a symbolic link."""
     untrusted: bool = True
 
 
@@ -40,68 +88,135 @@ def read_file(
     hosts: Hosts,
     run: Run,
     *,
-    path: Annotated[str, Meta(description="File on the host; relative to the login folder.", min_length=1)],
-    host: Host = None,
+    path: RemotePath,
+    host: HostName = None,
+    unit: Annotated[
+        Literal["lines", "bytes"], Meta(description="What `offset` and `limit` count.", examples=["lines"])
+    ] = "lines",
+    offset: Annotated[int, Meta(description="First line or byte to return, counted from 0.", ge=0)] = 0,
+    limit: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="How many lines or bytes at most; none: as `max_bytes` allows.", examples=[200]),
+    ] = None,
     max_bytes: Annotated[int, Meta(description="How many bytes at most.", ge=1, le=_LARGEST_READ_BYTES)] = 262_144,
+    encoding: Annotated[
+        Literal["auto", "latin-1", "base64"],
+        Meta(description="`auto`: UTF-8, or base64 for what is not UTF-8.", examples=["auto"]),
+    ] = "auto",
 ) -> RemoteFile:
-    """Read a file on a remote host."""
-    line = hosts.line(host)
-    if "\0" in path:
-        raise refused(path, "contains a NUL character")
-    run.executed_on(line.name)
-    with line.session(run.remaining_s()) as session, _speaking(session, line.name, path):
-        session.channel.settimeout(max(0.1, run.remaining_s()))
-        session.channel.invoke_subsystem("sftp")
-        with paramiko.SFTPClient(session.channel) as sftp:
-            size_bytes, raw = _read(sftp, path, max_bytes)
-    truncated = len(raw) > max_bytes
-    content, encoding = text_or_base64(raw[:max_bytes])
-    if truncated and encoding == "base64":
-        content, encoding = _text_but_for_its_end(raw[:max_bytes], content)
+    """Read a file on a remote host.
+
+    All of it, or a part in lines or bytes; `next_offset` goes on. Whole lines are returned as long as they fit into
+    `max_bytes`. Up to 64 MiB the whole file is read for its SHA-256; in a larger one lines can be found in the first
+    64 MiB only, bytes anywhere. Links are followed. Devices, FIFOs and sockets are refused.
+    """
+    with remote_files(hosts, Work(run), host) as files:
+        real = files.target(path)
+        window = _window(unit, offset, limit=limit, max_bytes=max_bytes)
+        whole = _read(files, real, path=path, window=window)
+        part = window.part()
+    content, named = _decoded(part, encoding)
+    more = part.more or (whole.sha256 is None and part.ends_at < whole.size_bytes)
+    next_line = offset + (part.lines or 1)
     return RemoteFile(
-        host=line.name, path=path, content=content, encoding=encoding, size_bytes=size_bytes, truncated=truncated
+        host=files.host,
+        path=spelled(real),
+        content=content,
+        encoding=named,
+        sha256=whole.sha256,
+        size_bytes=whole.size_bytes,
+        offset=offset,
+        truncated=more,
+        next_offset=(next_line if unit == "lines" else part.ends_at) if more else None,
+        next_byte=part.ends_at if more else None,
+        line_cut=part.line_cut,
     )
 
 
-def _read(sftp: paramiko.SFTPClient, path: str, max_bytes: int) -> tuple[int, bytes]:
-    found = sftp.stat(path)
-    mode = found.st_mode or 0
-    if stat.S_ISDIR(mode):
-        raise failure(IsADirectoryError(errno.EISDIR, ""), path)
-    if not stat.S_ISREG(mode):
-        raise refused(path, "is not a regular file")  # to open a FIFO would hold up the whole session
-    size_bytes = found.st_size or 0
-    with sftp.open(path, "rb") as file:
-        if size_bytes:
-            return size_bytes, b"".join(file.readv([(0, min(size_bytes, max_bytes + 1))]))
-        return size_bytes, file.read(max_bytes + 1)
+@operation(effect=Effect.READ, time_limit_s=30, from_context={"host": "host"})
+def stat(
+    hosts: Hosts,
+    run: Run,
+    *,
+    path: RemotePath,
+    host: HostName = None,
+    follow: Annotated[bool, Meta(description="Whether a symbolic link stands for what it leads to.")] = False,
+) -> RemoteStat:
+    """Tell what a path on a remote host is.
+
+    Kind, size, permissions, owner, times, and the target of a symbolic link as it is stored.
+    """
+    with remote_files(hosts, Work(run), host) as files, files.speaking_of(path):
+        real = files.paths.target(path) if follow else files.paths.entry(path)
+        found = files.sftp.stat(real, follow=False)
+        link_target = spelled(files.sftp.read_link(real)) if found.kind == "symlink" else None
+    return RemoteStat(
+        host=files.host,
+        path=spelled(real),
+        kind=found.kind,
+        size_bytes=found.size_bytes,
+        mode=found.octal,
+        owner=found.owner,
+        group=found.group,
+        modified_at=found.modified_at,
+        accessed_at=found.accessed_at,
+        link_target=link_target,
+    )
 
 
-def _text_but_for_its_end(raw: bytes, content: str) -> tuple[str, str]:
-    """Text whose last character was cut in two loses it; anything else stays base64."""
-    for cut in (1, 2, 3):
-        text, encoding = text_or_base64(raw[:-cut])
-        if encoding == "utf-8":
-            return text, encoding
-    return content, "base64"
+class _Whole(msgspec.Struct, frozen=True, kw_only=True):
+    sha256: str | None
+    size_bytes: int
 
 
-@contextmanager
-def _speaking(session: Session, host: str, path: str) -> Generator[None, None, None]:
-    try:
-        yield
-    except (FileNotFoundError, PermissionError) as error:
-        raise failure(error, path) from error
-    except (paramiko.SSHException, EOFError, TimeoutError, ConnectionError) as error:
-        session.is_connected()  # takes a dead connection out of use
-        raise OperationFailed(
-            f"the connection to host {host} was lost while the file was read; try again",
-            code="connection_lost",
-            retryable=True,
-            before_effect=True,
-            host=host,
-        ) from error
-    except OSError as error:
-        raise OperationFailed(
-            f"host {host} cannot read the file", code="input_output", before_effect=True, host=host
-        ) from error
+def _window(unit: str, offset: int, *, limit: int | None, max_bytes: int) -> LineWindow | ByteWindow:
+    if unit == "lines":
+        return LineWindow(offset, limit=limit, max_bytes=max_bytes)
+    return ByteWindow(offset, min(limit or max_bytes, max_bytes))
+
+
+def _read(files: RemoteFiles, real: bytes, *, path: str, window: LineWindow | ByteWindow) -> _Whole:
+    with files.speaking_of(path):
+        found = files.sftp.stat(real)
+        files.check_file(found, path)
+        handle = files.sftp.open(real, OpenFlag.READ)
+        files.paths.check_again(real, path)
+        size_bytes = found.size_bytes or 0
+        start, ask_until = 0, size_bytes
+        if size_bytes > LARGEST_HASHED_BYTES and isinstance(window, ByteWindow):
+            start, ask_until = window.begin_there()
+        digest = hashlib.sha256() if size_bytes <= LARGEST_HASHED_BYTES else None
+        read_bytes = 0
+        for chunk in files.sftp.read(handle, offset=start, size_hint=ask_until):
+            window.add(chunk)
+            read_bytes += len(chunk)
+            if digest is not None and read_bytes <= min(size_bytes or LARGEST_HASHED_BYTES, LARGEST_HASHED_BYTES):
+                digest.update(chunk)
+                continue
+            digest = None
+            if window.is_full:
+                break
+            if read_bytes > LARGEST_HASHED_BYTES:
+                raise _too_large(path)
+        files.sftp.close(handle)
+    if digest is not None:
+        return _Whole(sha256=digest.hexdigest(), size_bytes=read_bytes)
+    return _Whole(sha256=None, size_bytes=max(size_bytes, start + read_bytes))
+
+
+def _decoded(part: Part, encoding: str) -> tuple[str, str]:
+    if encoding == "latin-1":
+        return part.raw.decode("latin-1"), "latin-1"
+    if encoding == "base64":
+        return base64.b64encode(part.raw).decode("ascii"), "base64"
+    return text_or_base64(part.raw)
+
+
+def _too_large(path: str) -> OperationFailed:
+    return OperationFailed(
+        f"these lines of {shown(path)} are not within its first {LARGEST_HASHED_BYTES} bytes; "
+        'read it with unit="bytes", or search in it with run',
+        code="too_large",
+        before_effect=True,
+        limit_bytes=LARGEST_HASHED_BYTES,
+    )

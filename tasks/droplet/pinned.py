@@ -2,42 +2,75 @@
 
 import base64
 import binascii
-import os
+import hashlib
+from dataclasses import dataclass
 
 import paramiko
 
-from store.tool_settings import DropletHost
+from tasks.droplet.inventory import HostEntry
+from tasks.droplet.known_hosts import read_known_hosts
 from toolswarm.errors import OperationFailed
 
 _SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 """Kind of key -> the algorithms that a server offers it under, where they differ."""
+_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
+_FINGERPRINT = "SHA256:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pin:
+    kind: str
+    """Empty: any."""
+    key: bytes = b""
+    sha256: bytes = b""
+
+    def accepts(self, shown: paramiko.PKey) -> bool:
+        raw = shown.asbytes()
+        if self.kind and self.kind != shown.get_name():
+            return False
+        return raw == self.key if self.key else hashlib.sha256(raw).digest() == self.sha256
 
 
 class PinnedKeys:
     """The keys of one host."""
 
-    def __init__(self, host: str, keys: dict[str, bytes]) -> None:
+    def __init__(self, host: str, pins: list[_Pin], revoked: frozenset[bytes] = frozenset()) -> None:
         self._host = host
-        self._keys = keys
+        self._pins = pins
+        self._revoked = revoked
 
     @classmethod
-    def of(cls, name: str, settings: DropletHost) -> "PinnedKeys":
-        """From `host_key`, else from `known_hosts_file`.
+    def of(cls, entry: HostEntry) -> "PinnedKeys":
+        """From `host_key`, else from the known_hosts file.
 
         Raises:
             OperationFailed: `host_key` when no key is configured for this host.
         """
-        if settings.host_key:
-            return cls(name, dict([_parse(name, settings.host_key)]))
-        if settings.known_hosts_file:
-            found = _look_up(name, settings)
-            if found:
-                return cls(name, found)
-        raise failed(name, f"no key of it is known; set droplet.hosts.{name}.host_key to the key that it should have")
+        name = entry.name
+        if entry.host_key.strip():
+            return cls(name, [_parse(name, line) for line in entry.host_key.splitlines() if line.strip()])
+        if not entry.known_hosts_file:
+            raise failed(
+                name, f"no key of it is known; set droplet.hosts.{name}.host_key to the key that it should have"
+            )
+        try:
+            known = read_known_hosts(entry.known_hosts_file, entry.known_as)
+        except OSError as error:
+            raise failed(name, f"its known_hosts file cannot be read ({error.strerror})") from error
+        pins = [_Pin(kind=kind, key=key) for kind, key in known.trusted if key not in known.revoked]
+        if not pins:
+            raise failed(
+                name,
+                f"no key of it is known: its known_hosts file has none for {entry.known_as}; add the key that it "
+                f"should have there, or set droplet.hosts.{name}.host_key",
+            )
+        return cls(name, pins, known.revoked)
 
     def algorithms(self) -> tuple[str, ...]:
         """What to negotiate: a server that has other keys too must show the pinned one."""
-        return tuple(name for kind in self._keys for name in _SIGNATURES.get(kind, (kind,)))
+        named = {pin.kind for pin in self._pins}
+        kinds = _KINDS if "" in named else [kind for kind in _KINDS if kind in named] or sorted(named)
+        return tuple(name for kind in kinds for name in _SIGNATURES.get(kind, (kind,)))
 
     def check(self, shown: paramiko.PKey) -> None:
         """Accept exactly a pinned key.
@@ -45,11 +78,13 @@ class PinnedKeys:
         Raises:
             OperationFailed: `host_key`.
         """
-        if self._keys.get(shown.get_name()) != shown.asbytes():
+        if shown.asbytes() in self._revoked:
+            raise failed(self._host, f"it shows a key that was revoked ({shown.fingerprint})")
+        if not any(pin.accepts(shown) for pin in self._pins):
             raise failed(
                 self._host,
-                f"it shows another key ({shown.fingerprint}) than the pinned one: somebody may be in between; "
-                f"if it was really changed, set droplet.hosts.{self._host}.host_key",
+                f"it shows another key ({shown.get_name()} {shown.fingerprint}) than the pinned one: somebody may be "
+                f"in between; if it was really changed, set droplet.hosts.{self._host}.host_key",
             )
 
 
@@ -58,20 +93,18 @@ def failed(host: str, why: str) -> OperationFailed:
     return OperationFailed(f"host {host} is not trusted: {why}", code="host_key", before_effect=True, host=host)
 
 
-def _parse(name: str, line: str) -> tuple[str, bytes]:
+def _parse(name: str, line: str) -> _Pin:
+    fields = line.split()
+    kind = fields[0] if len(fields) > 1 and not fields[0].startswith(_FINGERPRINT) else ""
+    encoded = fields[1] if kind else fields[0]
+    digest = encoded.removeprefix(_FINGERPRINT)
+    unusable = failed(name, f"droplet.hosts.{name}.host_key must be like `ssh-ed25519 AAAA…` or `SHA256:…`")
     try:
-        kind, encoded = line.split()[:2]
-        return kind, base64.b64decode(encoded, validate=True)
+        raw = base64.b64decode(encoded if digest == encoded else digest + "=", validate=True)
     except (ValueError, binascii.Error) as error:
-        raise failed(name, f"droplet.hosts.{name}.host_key must be like `ssh-ed25519 AAAA…`") from error
-
-
-def _look_up(name: str, settings: DropletHost) -> dict[str, bytes]:
-    known = paramiko.HostKeys()
-    try:
-        known.load(os.path.expanduser(settings.known_hosts_file))
-    except OSError as error:
-        raise failed(name, f"droplet.hosts.{name}.known_hosts_file cannot be read ({error.strerror})") from error
-    entry = settings.address if settings.port == 22 else f"[{settings.address}]:{settings.port}"
-    found = known.lookup(entry)
-    return {} if found is None else {kind: key.asbytes() for kind, key in found.items()}
+        raise unusable from error
+    if digest == encoded and kind:
+        return _Pin(kind=kind, key=raw)
+    if digest != encoded and len(raw) == hashlib.sha256().digest_size:
+        return _Pin(kind=kind, sha256=raw)
+    raise unusable
