@@ -28,7 +28,7 @@ endif
 
 .PHONY: help
 help: ## Show what there is to make
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: $(VENV)/server.stamp ## Start everything here; Ctrl-C drains and stops (ARGS=--detach: in the background)
@@ -67,9 +67,25 @@ check: $(VENV)/dev.stamp ## Check style, types, imports and file lengths
 bench: $(VENV)/dev.stamp ## Measure against other task queues, side by side
 	@exec $(RUN) -m benchmarks.run $(ARGS)
 
+.PHONY: bench-github
+bench-github: $(VENV)/dev.stamp ## Count what GitHub is asked for, and what becomes of calls when it fails
+	@exec $(RUN) -m benchmarks.github $(ARGS)
+
+.PHONY: bench-desktop
+bench-desktop: $(VENV)/dev.stamp ## Measure files, search and commands beside the MCP servers for them
+	@exec $(RUN) -m benchmarks.desktop $(ARGS)
+
+.PHONY: bench-droplet
+bench-droplet: $(VENV)/dev.stamp ## Measure commands on remote hosts beside plain paramiko and OpenSSH
+	@exec $(RUN) -m benchmarks.droplet $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/dev.stamp ## Kill things while calls run, and see that none is lost
 	@exec $(RUN) -m pytest tests/chaos $(ARGS)
+
+.PHONY: docs
+docs: $(VENV)/server.stamp ## Write docs/tools/*.md from the declarations of the operations
+	@exec $(RUN) -m tasks pages
 
 .PHONY: venv
 venv: $(VENV)/server.stamp ## Only install what the server needs, into .venv

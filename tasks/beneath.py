@@ -8,6 +8,7 @@ component with `O_NOFOLLOW`; then symbolic links are refused altogether.
 import ctypes
 import errno
 import os
+import stat
 from collections.abc import Callable
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
@@ -16,7 +17,10 @@ _RESOLVE_BENEATH = 0x08
 _TRIES = 128
 """openat2 says EAGAIN when a rename goes on anywhere on the way: a busy attacker may cause a few in a row."""
 
+_RENAME_NOREPLACE = 1
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_renameat2 = getattr(_libc, "renameat2", None)
 
 
 class _OpenHow(ctypes.Structure):
@@ -71,6 +75,28 @@ def open_by_walk(root_fd: int, path: bytes, flags: int) -> int:
     finally:
         for fd in folders:
             os.close(fd)
+
+
+def rename_new(source_fd: int, source: bytes, target_fd: int, target: bytes) -> None:
+    """Rename in one step, and never over something that is there.
+
+    Raises:
+        OSError: FileExistsError when the target exists.
+    """
+    if _renameat2 is not None:
+        arguments = (ctypes.c_int(source_fd), ctypes.c_char_p(source), ctypes.c_int(target_fd), ctypes.c_char_p(target))
+        if _renameat2(*arguments, ctypes.c_uint(_RENAME_NOREPLACE)) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, os.strerror(number))
+    # A file system without the flag: what makes the name must fail when it is taken.
+    if stat.S_ISDIR(os.stat(source, dir_fd=source_fd, follow_symlinks=False).st_mode):
+        os.mkdir(target, dir_fd=target_fd)
+        os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+    else:
+        os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
+        os.unlink(source, dir_fd=source_fd)
 
 
 def _open_component(folder_fd: int, name: bytes, flags: int) -> int:

@@ -3,6 +3,7 @@
 Every path is resolved by `tasks.beneath` from a descriptor of the folder, and everything else (rename, mkdir) is done
 with `dir_fd` of a folder that was opened so. A symbolic link may lead to another place inside; it may never be written
 through. A hard link to a file outside cannot be told from that file: whoever may make one may read the file anyway.
+How a path may be spelled is said in `tasks.spelling`.
 """
 
 import errno
@@ -11,21 +12,28 @@ import stat
 import weakref
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.beneath import open_beneath
+from tasks.spelling import as_bytes, beneath_root, folded, other_forms, other_spellings
 from toolswarm.errors import OperationFailed
 
-_LONGEST_PATH_BYTES = 4095
+TEMPORARY_SUFFIX = ".toolswarm-tmp"
+"""Names that end so are ours: nothing else may be made there, and lists and searches do not show them."""
+_RESERVED = os.fsencode(TEMPORARY_SUFFIX)
 _FAILURES: dict[int, tuple[str, str]] = {
     errno.ENOENT: ("not_found", "there is no {path}; list the folder above it"),
     errno.ENOTDIR: ("not_a_directory", "{path} is not a folder, or leads through a file"),
     errno.EISDIR: ("is_a_directory", "{path} is a folder; name a file in it"),
+    errno.EEXIST: ("exists", "{path} is there already; remove it first or take another name"),
+    errno.ENOTEMPTY: ("not_empty", "{path} is a folder with something in it; say recursive if all of it is to go"),
     errno.EXDEV: ("path_refused", "{path} leads outside the root; give a path relative to it"),
     errno.ELOOP: ("path_refused", "{path} is or leads through a symbolic link that is not followed; name its target"),
     errno.ENAMETOOLONG: ("path_refused", "{path} is too long"),
     errno.ENXIO: ("path_refused", "{path} is a socket or a FIFO, not a file"),
     errno.EINVAL: ("path_refused", "{path} is not a usable name"),
+    errno.EBUSY: ("path_refused", "{path} is in use by the system (a mount point)"),
     errno.EACCES: ("permission", "{path} may not be used by the worker; change its mode or owner"),
     errno.EPERM: ("permission", "{path} may not be changed by the worker; change its owner or attributes"),
     errno.EROFS: ("permission", "{path} is on a read-only file system"),
@@ -40,7 +48,12 @@ def failure(error: OSError, path: str, *, before_effect: bool = True) -> Operati
     code, sentence = _FAILURES.get(
         error.errno or 0, ("input_output", "{path}: " + os.strerror(error.errno or errno.EIO))
     )
-    return OperationFailed(sentence.format(path=shown(path)), code=code, before_effect=before_effect, path=path[:200])
+    message = sentence.format(path=shown(path))
+    if code == "not_found" and path.startswith("~"):
+        message += " (~ is a name here, not a home folder: paths are relative to the root)"
+    elif code == "not_found" and "://" in path:
+        message += " (an address is taken for a name here: nothing is fetched)"
+    return OperationFailed(message, code=code, before_effect=before_effect, path=path[:200])
 
 
 def refused(path: str, why: str) -> OperationFailed:
@@ -53,6 +66,30 @@ def shown(path: str) -> str:
     return ascii(path if len(path) <= 200 else path[:200] + "…")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path as it was given, and what it means."""
+
+    given: str
+    relative: bytes
+    """From the root, without `.` and `..`; the root itself is `.`."""
+
+    @property
+    def path(self) -> str:
+        """The normalized path for results: relative to the root, with `/`; bytes that are no UTF-8 as `\\xNN`."""
+        return self.relative.decode("utf-8", "backslashreplace")
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is the root folder itself."""
+        return self.relative == b"."
+
+    @property
+    def says_folder(self) -> bool:
+        """Whether the path was given with a slash at its end."""
+        return self.given.endswith(("/", "\\"))
+
+
 class Confined:
     """One root folder, held open; closed when nobody holds this object any more."""
 
@@ -61,86 +98,141 @@ class Confined:
         self.fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         found = os.fstat(self.fd)
         self.identity = (found.st_dev, found.st_ino)
+        names = {os.path.normpath(os.path.abspath(os.fsencode(root))), os.path.realpath(os.fsencode(root))}
+        self._names = tuple(sorted(names, key=len, reverse=True))
+        """How an absolute path may begin: the root as it is configured, and without symbolic links."""
         weakref.finalize(self, os.close, self.fd)
 
-    def relative(self, path: str) -> bytes:
-        """The path from the root, unresolved; an absolute one is taken when it spells the root's own name first.
+    def locate(self, path: str) -> Place:
+        """What a path means; touches the disk only when the path can be spelled in more than one way.
 
         Raises:
-            OperationFailed: `path_refused` for an empty, endless or unencodable path, or one with a NUL.
+            OperationFailed: `path_refused` for an empty, endless or unencodable path, one with a NUL, or one that
+                leads outside.
         """
-        if not path:
-            raise refused(path, "is empty; use '.' for the root itself")
-        if "\0" in path:
-            raise refused(path, "contains a NUL character")
         try:
-            raw = os.fsencode(path)
-        except UnicodeEncodeError as error:
-            raise refused(path, "cannot be a file name") from error
-        if len(raw) > _LONGEST_PATH_BYTES:
-            raise refused(path, "is too long")
-        if raw.startswith(b"/"):
-            root = os.fsencode(self.root)
-            if raw.rstrip(b"/") == root:
-                return b"."
-            if not raw.startswith(root.rstrip(b"/") + b"/"):
-                raise refused(path, "is outside the root; give a path relative to it")
-            raw = raw[len(root) :].lstrip(b"/") or b"."
-        return raw
+            raw = as_bytes(path)
+            relative = beneath_root(raw, self._names)
+            if b"\\" in raw and not self._is_there(relative):
+                relative = self._respelled(raw)
+        except ValueError as error:
+            raise refused(path, str(error)) from error
+        if not relative.isascii():
+            relative = self._in_its_form(relative)
+        return Place(path, relative)
+
+    def relative(self, path: str) -> bytes:
+        """The path from the root as bytes; see `locate`."""
+        return self.locate(path).relative
 
     @contextmanager
-    def open_file(self, path: str) -> Generator[int, None, None]:
+    def open_file(self, path: str | Place) -> Generator[int, None, None]:
         """A descriptor to read a regular file; never blocks on a FIFO, never touches a device's data.
 
         Raises:
             OperationFailed: `path_refused`, `not_found`, `is_a_directory`, `permission`, …
         """
-        relative = self.relative(path)
+        place = self._place(path)
         try:
-            fd = open_beneath(self.fd, relative, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            fd = open_beneath(self.fd, place.relative, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:
-            raise failure(error, path) from error
+            raise failure(error, place.given) from error
         try:
-            _check_regular(os.fstat(fd).st_mode, path)
+            _check_regular(os.fstat(fd).st_mode, place.given)
             yield fd
         finally:
             os.close(fd)
 
     @contextmanager
-    def open_folder(self, path: str) -> Generator[int, None, None]:
+    def open_folder(self, path: str | Place) -> Generator[int, None, None]:
         """A descriptor of a folder, to list it or to work in it.
 
         Raises:
             OperationFailed: `path_refused`, `not_found`, `not_a_directory`, `permission`, …
         """
-        relative = self.relative(path)
+        place = self._place(path)
         try:
-            fd = open_beneath(self.fd, relative, os.O_RDONLY | os.O_DIRECTORY)
+            fd = open_beneath(self.fd, place.relative, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise failure(error, path) from error
+            raise failure(error, place.given) from error
         try:
             yield fd
         finally:
             os.close(fd)
 
     @contextmanager
-    def open_parent(self, path: str, *, make_parents: bool) -> Generator[tuple[int, bytes], None, None]:
+    def open_parent(self, path: str | Place, *, make_parents: bool) -> Generator[tuple[int, bytes], None, None]:
         """The folder that `path` lies in, and its last name, for a write.
 
         Raises:
-            OperationFailed: as `open_folder`; `is_a_directory` when the path has no last name.
+            OperationFailed: as `open_folder`; `is_a_directory` when the path has no last name, `path_refused` for a
+                name that is kept for temporary files.
         """
-        folder, _, name = self.relative(path).rpartition(b"/")
-        if name in (b"", b".", b".."):
-            raise failure(IsADirectoryError(errno.EISDIR, ""), path)
+        place = self._place(path)
+        folder, _, name = place.relative.rpartition(b"/")
+        if place.is_root:
+            raise failure(IsADirectoryError(errno.EISDIR, ""), place.given)
+        if name.endswith(_RESERVED):
+            raise refused(place.given, f"has a name kept for temporary files (*{TEMPORARY_SUFFIX})")
         try:
             fd = self._open_or_make(folder) if make_parents else self._open_path(folder or b".")
         except OSError as error:
-            raise failure(error, path) from error
+            raise failure(error, place.given) from error
         try:
             yield fd, name
         finally:
             os.close(fd)
+
+    def status(self, path: str | Place) -> os.stat_result:
+        """What lies at a path; of a link at its end, the link itself.
+
+        Raises:
+            OperationFailed: as `open_folder`.
+        """
+        place = self._place(path)
+        try:
+            return self._status(place.relative)
+        except OSError as error:
+            raise failure(error, place.given) from error
+
+    def _place(self, path: str | Place) -> Place:
+        return path if isinstance(path, Place) else self.locate(path)
+
+    def _status(self, relative: bytes) -> os.stat_result:
+        if relative == b".":
+            return os.fstat(self.fd)
+        folder, _, name = relative.rpartition(b"/")
+        fd = open_beneath(self.fd, folder or b".", os.O_PATH | os.O_DIRECTORY)
+        try:
+            return os.stat(name, dir_fd=fd, follow_symlinks=False)
+        finally:
+            os.close(fd)
+
+    def _is_there(self, relative: bytes) -> bool:
+        try:
+            self._status(relative)
+        except OSError:
+            return False
+        return True
+
+    def _respelled(self, raw: bytes) -> bytes:
+        for spelling in other_spellings(raw):
+            relative = beneath_root(spelling, self._names)
+            if self._is_there(relative):
+                return relative
+        return beneath_root(folded(raw), self._names)
+
+    def _in_its_form(self, relative: bytes) -> bytes:
+        """The path with each name in the Unicode form in which it is there, when it is there in one other form only."""
+        done = b"."
+        for part in relative.split(b"/"):
+            here = done + b"/" + part
+            if not part.isascii() and not self._is_there(here):
+                found = [form for form in other_forms(part) if self._is_there(done + b"/" + form)]
+                if len(found) == 1:
+                    here = done + b"/" + found[0]
+            done = here
+        return done[2:]
 
     def _open_path(self, relative: bytes) -> int:
         return open_beneath(self.fd, relative, os.O_RDONLY | os.O_DIRECTORY)
@@ -148,7 +240,7 @@ class Confined:
     def _open_or_make(self, relative: bytes) -> int:
         fd = self._open_path(b".")
         so_far = b"."
-        for part in relative.split(b"/"):
+        for part in filter(None, relative.split(b"/")):
             so_far += b"/" + part
             try:
                 inner = self._open_or_make_one(fd, part, so_far)
@@ -164,6 +256,7 @@ class Confined:
             # It exists when somebody else has just made it, or is a dangling link: opening it again tells which.
             with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=parent_fd)
+                os.fsync(parent_fd)
             return self._open_path(so_far)
 
 
@@ -172,9 +265,4 @@ def _check_regular(mode: int, path: str) -> None:
         return
     if stat.S_ISDIR(mode):
         raise failure(IsADirectoryError(errno.EISDIR, ""), path)
-    raise OperationFailed(
-        f"{shown(path)} is not a regular file (a device, FIFO or socket)",
-        code="path_refused",
-        before_effect=True,
-        path=path[:200],
-    )
+    raise refused(path, "is not a regular file (a device, FIFO or socket)")

@@ -31,20 +31,26 @@ class CappedOutput:
         if len(self._tail) > 2 * self._tail_bytes + 65_536:
             self._trim()
 
-    def text(self) -> str:
-        """What was kept, safe to print; a line says where something was left out."""
+    def text(self, *, raw: bool = False) -> str:
+        """What was kept; a line says where something was left out. Safe to print, unless `raw` is asked for."""
+        shown = as_it_is if raw else printable
         self._trim()
         if not self.dropped_bytes:
-            return printable(bytes(self._head + self._tail))
+            return shown(bytes(self._head + self._tail))
         head, tail = bytes(self._head), bytes(self._tail)
         start = 0
         while start < min(len(tail), _LONGEST_CHARACTER_BYTES - 1) and tail[start] & 0xC0 == 0x80:
             start += 1
         middle = f"\n[… {self.dropped_bytes} bytes left out …]\n"
-        return printable(_without_cut_character(head)) + middle + printable(tail[start:])
+        return shown(_without_cut_character(head)) + middle + shown(tail[start:])
 
     def _trim(self) -> None:
         del self._tail[: max(0, len(self._tail) - self._tail_bytes)]
+
+
+def as_it_is(raw: bytes) -> str:
+    """Output of a program with its control sequences; only bytes that are no UTF-8 are spelled out."""
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def _without_cut_character(raw: bytes) -> bytes:

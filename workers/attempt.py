@@ -67,8 +67,11 @@ class Attempt:
         return max(0.0, self._ends_at - time.monotonic())
 
     def stop_requested(self) -> bool:
-        """Whether the attempt is to stop now."""
-        return self.stopped_by is not None
+        """Whether the attempt is to stop now: also when its lease is over and nobody has noticed yet.
+
+        An operation that asks while it holds the lock of what it changes applies its writes in the order of fences.
+        """
+        return self.stopped_by is not None or time.monotonic() >= self.lease_ends_at
 
     def executed_on(self, place: str) -> None:
         """Say where the effect happens."""

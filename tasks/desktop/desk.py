@@ -6,31 +6,38 @@ import threading
 from pathlib import Path
 
 from store.configuration import Configuration
+from store.tool_settings import Desktop
 from tasks.confined import Confined, refused
+from tasks.desktop.journal import Journal
+from tasks.desktop.policy import Policy
+from tasks.desktop.read_cache import ReadCache
+from tasks.desktop.sessions import Sessions
+from tasks.desktop.undo import put_right
 from toolswarm.errors import OperationFailed
 
 _TENANT = re.compile(r"[a-z0-9_-]{1,64}")
 
 
 class Desk:
-    """The roots of all tenants, opened when first used."""
+    """The roots of all tenants, opened when first used, with the limits and the memory that operations share."""
 
-    def __init__(self, *, workspaces: Path, roots: dict[str, Path], max_output_bytes: int) -> None:
-        self._workspaces = workspaces
-        self._roots = roots
-        self.max_output_bytes = max_output_bytes
+    def __init__(self, settings: Desktop, *, call_deadline_s: float) -> None:
+        self.settings = settings
+        self._workspaces = Path(settings.workspaces).absolute()
+        self._roots = {tenant: Path(root).absolute() for tenant, root in settings.roots.items()}
+        self.max_output_bytes = settings.max_output_bytes
+        self.policy = Policy(settings)
+        self.sessions = Sessions(settings)
+        self.read_cache = ReadCache(settings.read_cache_bytes, settings.read_ttl_s)
+        # Beside the workspaces: a name that no tenant can have, in the one folder that all desktop workers share.
+        self.journal = Journal(self._workspaces / ".journal", call_deadline_s=call_deadline_s)
         self._open: dict[str, Confined] = {}
         self._lock = threading.Lock()
 
     @classmethod
     def open(cls, configuration: Configuration) -> "Desk":
         """The desk of one worker process; touches nothing yet."""
-        settings = configuration.desktop
-        return cls(
-            workspaces=Path(settings.workspaces).absolute(),
-            roots={tenant: Path(root).absolute() for tenant, root in settings.roots.items()},
-            max_output_bytes=settings.max_output_bytes,
-        )
+        return cls(configuration.desktop, call_deadline_s=configuration.store.call_deadline_s)
 
     def root(self, tenant: str) -> Confined:
         """The tenant's root folder; a workspace is made (for us alone) when it is not there.
@@ -45,8 +52,14 @@ class Desk:
             known = self._open.get(tenant)
             if known is not None and _is_still_there(known):
                 return known
-            confined = self._open[tenant] = self._make(tenant)
+            confined = self._make(tenant)
+            put_right(self.journal, tenant, confined)
+            self._open[tenant] = confined
             return confined
+
+    def is_configured(self, tenant: str) -> bool:
+        """Whether the tenant's root is one that the operator chose, and not a workspace of ours."""
+        return tenant in self._roots
 
     def _make(self, tenant: str) -> Confined:
         configured = self._roots.get(tenant)

@@ -1,32 +1,30 @@
-"""Running one command under a watcher (see `tasks.desktop.watcher`), from the worker's event loop."""
+"""Running one command from its start to its end, with its input and its outputs, from the worker's event loop."""
 
 import asyncio
+import codecs
 import os
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
-from tasks.desktop import watcher
+from tasks.desktop.launch import Command, Streams, Watched, launch
+from tasks.desktop.streams import Throttled, let_go
 from tasks.output import CappedOutput
 from toolswarm.errors import OperationFailed
 
-GRACE_S = 2.0
-"""Between SIGTERM and SIGKILL."""
-_WORDS = ("started", "ran", "exit", "signal", "exec")
+_FASTEST_BYTES_PER_S = 134_217_728
 _SETTLE_S = 3.0
-"""How long the watcher may take beyond the grace, and the pipes beyond the watcher, before we stop waiting for them."""
+"""How long the pipes may stay open behind the watcher before the rest of the output is cut off."""
+Tell = Callable[[str, str], None]
+"""Takes the name of a stream and what came out of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """What to run; all of it checked."""
+class Job:
+    """A command with its input and its limits."""
 
-    program: bytes
-    argv: Sequence[bytes]
-    environment: Mapping[bytes, bytes]
-    folder_fd: int
+    command: Command
     stdin: bytes | None
     timeout_s: float
     max_output_bytes: int
@@ -34,146 +32,116 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How it ended: `exit_code`, or `signal` (its number), or `exec_errno` when it could not be started."""
+    """How it ended; the watched has the exit code or the signal."""
 
-    exit_code: int | None = None
-    signal: int | None = None
-    exec_errno: int | None = None
+    watched: Watched
     timed_out: bool
-    ran_s: float
     stdout: CappedOutput
     stderr: CappedOutput
 
 
-async def run_watched(command: Command, before_start: Callable[[], Awaitable[None]]) -> Ended:
+async def run_watched(job: Job, before_start: Callable[[], Awaitable[None]], tell: Tell) -> Ended:
     """Run the command to its end, its time limit, or our cancellation; then nothing of it is left.
 
     `before_start` is awaited when all is ready; when it raises, the command has not been started and never will be.
 
     Raises:
-        OperationFailed: `watcher_lost` when the command's watcher was killed, so that its end was not seen.
+        OperationFailed: `sandbox_unavailable`, `overloaded`; `watcher_lost` when the command's watcher was killed, so
+            that its end was not seen.
     """
-    control_read, control_write = os.pipe()
-    request = _request(command)
+    outputs = [Output(name, job.max_output_bytes, tell) for name in ("stdout", "stderr")]
+    pipes = _Pipes(job.stdin)
     try:
-        watching = _Watching(command.max_output_bytes)
-        loop = asyncio.get_running_loop()
-        fds = (control_read, request, command.folder_fd)
-        try:
-            transport, _ = await loop.subprocess_exec(
-                lambda: watching,
-                *(sys.executable, "-I", "-S", watcher.__file__, *map(str, fds), str(GRACE_S)),
-                stdin=asyncio.subprocess.DEVNULL if command.stdin is None else asyncio.subprocess.PIPE,
-                pass_fds=fds,
-                env={},
-                start_new_session=True,
-            )
-        finally:
-            os.close(control_read)  # else a write to a dead watcher would look like a success
+        with ExitStack() as theirs:
+            streams = await pipes.open(outputs, theirs)
+            watched = await launch(job.command, streams)
         try:
             await before_start()
-            _tell(control_write, watcher.START)
-            _feed(transport, command.stdin)
-            await asyncio.wait((watching.exited,), timeout=command.timeout_s)
-            timed_out = not watching.exited.done()
+            watched.start()
+            pipes.feed()
+            await asyncio.wait((watched.gone,), timeout=job.timeout_s)
+            timed_out = not watched.gone.done()
         finally:
-            if not watching.exited.done():
-                _tell(control_write, watcher.STOP)  # also the first word, when it is not to start at all
-            await _settle(transport, watching, request)
-        return _ended(request, watching, timed_out)
+            await watched.end()
+            watched.close()
+            await asyncio.wait([output.closed for output in outputs], timeout=_SETTLE_S)
     finally:
-        os.close(request)
-        os.close(control_write)
-
-
-class _Watching(asyncio.SubprocessProtocol):
-    """Takes the output as it comes."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.outputs = {1: CappedOutput(limit_bytes), 2: CappedOutput(limit_bytes)}
-        loop = asyncio.get_running_loop()
-        self.exited: asyncio.Future[None] = loop.create_future()
-        self.closed: asyncio.Future[None] = loop.create_future()
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self.outputs[fd].add(data)
-
-    def process_exited(self) -> None:
-        self.exited.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set_result(None)
-
-
-def _request(command: Command) -> int:
-    pairs = [name + b"=" + value for name, value in command.environment.items()]
-    raw = watcher.SEPARATOR.join([command.program, b"%d" % len(command.argv), *command.argv, *pairs])
-    fd = os.memfd_create("command", os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(raw)
-    return fd
-
-
-def _tell(control: int, word: bytes) -> None:
-    with suppress(BrokenPipeError):  # the watcher is gone: its exit says the rest
-        os.write(control, word)
-
-
-def _feed(transport: asyncio.SubprocessTransport, stdin: bytes | None) -> None:
-    if stdin is None:
-        return
-    pipe = transport.get_pipe_transport(0)
-    assert isinstance(pipe, asyncio.WriteTransport)
-    pipe.write(stdin)
-    pipe.write_eof()
-
-
-async def _settle(transport: asyncio.SubprocessTransport, watching: _Watching, request: int) -> None:
-    """Wait for the watcher, then for the rest of the output; what does not come in time is cut off."""
-    try:
-        await asyncio.wait((watching.exited,), timeout=GRACE_S + _SETTLE_S)
-        if not watching.exited.done():
-            transport.kill()
-        _kill_unwatched(request)
-        await asyncio.wait((watching.closed,), timeout=_SETTLE_S)
-    finally:
-        transport.close()
-
-
-def _kill_unwatched(request: int) -> None:
-    """End the command's group when the watcher was killed and could not."""
-    report = _report(request)
-    if "started" in report and not _is_complete(report):
-        with suppress(ProcessLookupError):
-            os.killpg(report["started"], signal.SIGKILL)
-
-
-def _report(request: int) -> dict[str, int]:
-    lines = os.pread(request, 200, 0).decode("ascii", "replace").splitlines()
-    words = [line.split(" ") for line in lines]
-    return {pair[0]: int(pair[1]) for pair in words if pair[0] in _WORDS}
-
-
-def _is_complete(report: dict[str, int]) -> bool:
-    return not report.keys().isdisjoint(("exit", "signal", "exec"))
-
-
-def _ended(request: int, watching: _Watching, timed_out: bool) -> Ended:
-    report = _report(request)
-    stdout, stderr = watching.outputs[1], watching.outputs[2]
-    if not _is_complete(report):
+        pipes.close()
+    stdout, stderr = outputs
+    if not watched.seen_to_end:
         raise OperationFailed(
             "the process that watched the command was killed; the command was killed too, its outcome is not known",
             code="watcher_lost",
-            stdout=stdout.text(),
-            stderr=stderr.text(),
+            stdout=stdout.kept.text(),
+            stderr=stderr.kept.text(),
         )
-    return Ended(
-        exit_code=report.get("exit"),
-        signal=report.get("signal"),
-        exec_errno=report.get("exec"),
-        timed_out=timed_out,
-        ran_s=report.get("ran", 0) / 1e6,
-        stdout=stdout,
-        stderr=stderr,
-    )
+    return Ended(watched=watched, timed_out=timed_out, stdout=stdout.kept, stderr=stderr.kept)
+
+
+class Output(Throttled):
+    """Takes one output as it comes: keeps its head and its tail, and tells whoever follows."""
+
+    def __init__(self, name: str, limit_bytes: int, tell: Tell) -> None:
+        super().__init__(_FASTEST_BYTES_PER_S)
+        self.kept = CappedOutput(limit_bytes)
+        self._name = name
+        self._tell = tell
+        self._to_tell_bytes = limit_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def take(self, data: bytes) -> None:
+        """Take what has been written next."""
+        self.kept.add(data)
+        if self._to_tell_bytes > 0:  # whoever follows need not hear more than the result will say
+            told = data[: self._to_tell_bytes]
+            self._to_tell_bytes -= len(told)
+            if text := self._decoder.decode(told):
+                self._tell(self._name, text)
+
+
+class _Pipes:
+    """Our ends of the command's streams."""
+
+    def __init__(self, stdin: bytes | None) -> None:
+        self._stdin = stdin
+        self._transports: list[asyncio.ReadTransport] = []
+        self._input: asyncio.WriteTransport | None = None
+
+    async def open(self, outputs: list[Output], theirs: ExitStack) -> Streams:
+        """Make the pipes; the command's ends are closed with `theirs`."""
+        loop = asyncio.get_running_loop()
+        ends: list[int] = []
+        if self._stdin is None:
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            theirs.callback(os.close, nothing)
+            ends.append(nothing)
+        else:
+            read, write = os.pipe()
+            theirs.callback(os.close, read)
+            ends.append(read)
+            self._input, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(write, "wb", 0))
+        for output in outputs:
+            read, write = os.pipe()
+            theirs.callback(os.close, write)
+            ends.append(write)
+            transport, _ = await loop.connect_read_pipe(partial(_same, output), os.fdopen(read, "rb", 0))
+            self._transports.append(transport)
+        return Streams(*ends)
+
+    def feed(self) -> None:
+        """Write the command's input; what it does not read is dropped when it ends."""
+        if self._input is not None and self._stdin is not None:
+            self._input.write(self._stdin)
+            with suppress(RuntimeError):  # it has ended meanwhile: the transport is closed
+                self._input.write_eof()
+
+    def close(self) -> None:
+        """Let go of all that is still open."""
+        for transport in self._transports:
+            transport.close()
+        if self._input is not None:
+            let_go(self._input)
+
+
+def _same(output: Output) -> Output:
+    return output

@@ -2,6 +2,7 @@ import fcntl
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -54,6 +55,52 @@ def test_mode_and_attributes_are_kept_and_setuid_is_not(root: Confined) -> None:
 
     assert file.stat().st_mode & 0o7777 == 0o750
     assert os.getxattr(file, "user.note") == b"kept"
+
+
+def _acl(*entries: tuple[int, int, int]) -> bytes:
+    """An ACL as the kernel stores it: (tag, permissions, id) each."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def _set_acl(path: Path, name: str, acl: bytes) -> None:
+    try:
+        os.setxattr(path, name, acl)
+    except OSError:
+        pytest.skip("this file system has no access control lists")
+
+
+_NOBODY = 0xFFFFFFFF
+_FOR_A_USER = _acl((1, 6, _NOBODY), (2, 6, 12345), (4, 4, _NOBODY), (0x10, 6, _NOBODY), (0x20, 0, _NOBODY))
+
+
+def test_an_access_control_list_is_kept(root: Confined) -> None:
+    file = root.root / "old"
+    file.write_bytes(b"old")
+    _set_acl(file, "system.posix_acl_access", _FOR_A_USER)
+    mode = file.stat().st_mode
+
+    _put(root, "old", b"new")
+
+    assert os.getxattr(file, "system.posix_acl_access") == _FOR_A_USER
+    assert file.stat().st_mode == mode
+
+
+def test_the_folders_default_list_counts_for_new_files_alone(root: Confined) -> None:
+    plain = root.root / "plain"
+    plain.write_bytes(b"old")
+    plain.chmod(0o640)
+    _set_acl(root.root, "system.posix_acl_default", _FOR_A_USER)
+    usual = root.root / "usual"
+    usual.write_bytes(b"made in the usual way")
+
+    _put(root, "plain", b"new")
+    _put(root, "new", b"new")
+
+    assert "system.posix_acl_access" not in os.listxattr(plain)
+    assert plain.stat().st_mode & 0o7777 == 0o640
+    new = root.root / "new"
+    assert os.getxattr(new, "system.posix_acl_access") == os.getxattr(usual, "system.posix_acl_access")
+    assert new.stat().st_mode == usual.stat().st_mode
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

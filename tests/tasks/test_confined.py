@@ -182,7 +182,7 @@ def test_a_folder_swapped_for_a_link_again_and_again_never_leads_outside(root: C
     seen: dict[bytes, int] = {}
     swapper.start()
 
-    give_up_at = time.monotonic() + 1.5  # for each of the two ways
+    give_up_at = time.monotonic() + 0.7  # for each of the two ways
     while time.monotonic() < give_up_at:
         try:
             content = _read(root, "swap/s")

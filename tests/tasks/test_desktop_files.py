@@ -1,238 +1,206 @@
 import base64
 import hashlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from store.configuration import Configuration
 from store.tool_settings import Desktop as DesktopSettings
 from tasks.desktop import TOOL
 from tasks.desktop.desk import Desk
-from tasks.desktop.files import FileText, Listing, Written
+from tests.tasks.desktop_calls import Calls, open_desk
 from tests.tasks.fake_run import FakeRun
 from toolswarm.errors import InvalidArguments, OperationFailed
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    opened = TOOL.open(Configuration(desktop=DesktopSettings(workspaces=str(tmp_path / "workspaces"))))
-    assert isinstance(opened, Desk)
-    return opened
+def calls(tmp_path: Path) -> Calls:
+    return Calls(open_desk(tmp_path / "workspaces"))
 
 
-@pytest.fixture
-def folder(desk: Desk) -> Path:
-    return desk.root("default").root
-
-
-def _read(desk: Desk, **arguments: Any) -> FileText:
-    result = TOOL.operations["read_file"].function(desk, FakeRun(), **arguments)
-    assert isinstance(result, FileText)
-    return result
-
-
-def _write(desk: Desk, run: FakeRun | None = None, **arguments: Any) -> Written:
-    result = TOOL.operations["write_file"].function(desk, run or FakeRun(), **arguments)
-    assert isinstance(result, Written)
-    return result
-
-
-def _list(desk: Desk, **arguments: Any) -> Listing:
-    result = TOOL.operations["list_directory"].function(desk, FakeRun(), **arguments)
-    assert isinstance(result, Listing)
-    return result
+def _pieces(calls: Calls, **arguments: Any) -> list[dict[str, Any]]:
+    """The file, read part by part."""
+    pieces: list[dict[str, Any]] = []
+    offset: int | None = 0
+    while offset is not None:
+        pieces.append(calls("read_file", path="file", offset=offset, **arguments))
+        assert offset != pieces[-1]["next_offset"]
+        offset = pieces[-1]["next_offset"]
+    return pieces
 
 
 @pytest.mark.parametrize(
-    "content", ["", "x", "a\r\nb\r\n", "\ufeffmark\n", "mixed\r\n\n\rend", "nul\0byte", "grüße 🎈"]
+    "content", ["", "x", "a\r\nb\r\n", "mixed\r\n\n\rend", "nul\0byte", "grüße 🎈", "a\u2028b\x85c"]
 )
-def test_what_was_written_is_read_exactly(desk: Desk, folder: Path, content: str) -> None:
-    written = _write(desk, path="file", content=content)
+def test_what_was_written_is_read_exactly(calls: Calls, content: str) -> None:
+    written = calls("write_file", path="file", content=content)
 
-    read = _read(desk, path="file")
+    read = calls("read_file", path="file")
 
-    assert read.content == content
-    assert (folder / "file").read_bytes() == content.encode()
-    assert read.sha256 == written.sha256 == hashlib.sha256(content.encode()).hexdigest()
-    assert (read.size_bytes, read.truncated, read.next_offset) == (len(content.encode()), False, None)
-
-
-def test_a_file_is_read_in_pieces_that_make_up_the_whole(desk: Desk) -> None:
-    content = "".join(f"line {number}\n" for number in range(1000)) + "no newline at the end"
-    _write(desk, path="file", content=content)
-    pieces: list[str] = []
-    offset: int | None = 0
-
-    while offset is not None:
-        read = _read(desk, path="file", offset=offset, limit=7, max_bytes=40)
-        pieces.append(read.content)
-        offset = read.next_offset
-
-    assert "".join(pieces) == content
+    assert read["content"] == content
+    assert (calls.folder / "file").read_bytes() == content.encode()
+    assert read["sha256"] == written["sha256"] == hashlib.sha256(content.encode()).hexdigest()
+    assert (read["size_bytes"], read["truncated"], read["next_offset"]) == (len(content.encode()), False, None)
 
 
-def test_pieces_larger_than_a_chunk_fit_together(desk: Desk, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("raw", "newline"),
+    [
+        (b"", "none"),
+        (b"one", "none"),
+        (b"a\nb\n", "\n"),
+        (b"a\r\nb\r\n", "\r\n"),
+        (b"a\rb\r", "\r"),
+        (b"a\r\nb\n", "mixed"),
+        ("a\r\nb\r\n".encode("utf-16"), "\r\n"),
+        (b"x" * ((1 << 20) - 1) + b"\r\ny\r\n", "\r\n"),
+    ],
+)
+def test_the_kind_of_line_end_is_told(calls: Calls, raw: bytes, newline: str) -> None:
+    (calls.folder / "file").write_bytes(raw)
+
+    assert calls("read_file", path="file")["newline"] == newline
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16-le", "utf-16-be"])
+def test_a_byte_order_mark_says_the_encoding_and_is_put_back_by_a_write(calls: Calls, encoding: str) -> None:
+    text = "grüße 🎈\r\nzwei\r\n"
+    calls("write_file", path="file", content=text, encoding=encoding)
+    raw = (calls.folder / "file").read_bytes()
+
+    read = calls("read_file", path="file")
+    calls("write_file", path="copy", content=read["content"], encoding=read["encoding"])
+
+    assert (read["content"], read["encoding"], read["newline"]) == (text, encoding, "\r\n")
+    assert raw.decode({"utf-8-sig": "utf-8-sig"}.get(encoding, "utf-16")) == text
+    assert (calls.folder / "copy").read_bytes() == raw
+
+
+def test_content_that_is_no_utf8_is_base64_and_not_guessed(calls: Calls) -> None:
+    raw = "grüße".encode("latin-1")
+    (calls.folder / "file").write_bytes(raw)
+
+    read = calls("read_file", path="file")
+
+    assert (read["encoding"], base64.b64decode(read["content"])) == ("base64", raw)
+    assert calls("read_file", path="file", encoding="latin-1")["content"] == "grüße"
+    assert calls.code("read_file", path="file", encoding="utf-8") == "invalid_text"
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe\0\xd8", b"\xff\xfea", b"\xff\xfe\0\0a\0\0\0"])
+def test_what_only_looks_like_utf16_is_base64(calls: Calls, raw: bytes) -> None:
+    (calls.folder / "file").write_bytes(raw)
+
+    read = calls("read_file", path="file")
+
+    assert (read["encoding"], base64.b64decode(read["content"])) == ("base64", raw)
+
+
+@pytest.mark.parametrize("unit", ["lines", "bytes"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le"])
+def test_a_file_is_read_in_pieces_that_make_up_the_whole(calls: Calls, unit: str, encoding: str) -> None:
+    content = "".join(f"linie {number} ü🎈\n" for number in range(400)) + "no newline at the end"
+    calls("write_file", path="file", content=content, encoding=encoding)
+
+    pieces = _pieces(calls, unit=unit, limit=7 if unit == "lines" else 33, max_bytes=60)
+
+    assert "".join(piece["content"] for piece in pieces) == content
+    assert {piece["encoding"] for piece in pieces} == {encoding}
+
+
+def test_pieces_larger_than_a_chunk_fit_together(calls: Calls) -> None:
     content = b"".join(b"%d" % number + b"x" * (number % 5000) + b"\n" for number in range(1500))
-    (folder / "file").write_bytes(content)
-    pieces: list[str] = []
-    offset: int | None = 0
+    (calls.folder / "file").write_bytes(content)
 
-    while offset is not None:
-        read = _read(desk, path="file", offset=offset, limit=900, max_bytes=1_000_000)
-        pieces.append(read.content)
-        offset = read.next_offset
+    pieces = _pieces(calls, limit=900, max_bytes=1_000_000)
 
-    assert "".join(pieces).encode() == content
+    assert "".join(piece["content"] for piece in pieces).encode() == content
+    assert {piece["sha256"] for piece in pieces} == {hashlib.sha256(content).hexdigest()}
 
 
-def test_a_line_longer_than_the_limit_is_cut_between_characters_and_says_so(desk: Desk) -> None:
-    _write(desk, path="file", content="ü" * 100 + "\nnext\n")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-be"])
+def test_a_line_longer_than_the_limit_is_cut_between_characters_and_its_rest_can_be_read(
+    calls: Calls, encoding: str
+) -> None:
+    calls("write_file", path="file", content="first\n" + "ü" * 100 + "\nnext\n", encoding=encoding)
 
-    read = _read(desk, path="file", max_bytes=5)
+    cut = calls("read_file", path="file", offset=1, max_bytes=5)
+    rest = calls("read_file", path="file", unit="bytes", offset=cut["rest_offset_bytes"])
+    after = calls("read_file", path="file", offset=cut["next_offset"])
 
-    assert (read.content, read.line_cut, read.truncated, read.next_offset) == ("üü", True, True, 1)
-
-
-def test_content_that_is_no_utf8_is_base64_and_not_guessed(desk: Desk, folder: Path) -> None:
-    (folder / "latin").write_bytes("grüße".encode("latin-1"))
-
-    read = _read(desk, path="latin")
-
-    assert read.encoding == "base64"
-    assert base64.b64decode(read.content) == "grüße".encode("latin-1")
+    assert (cut["content"], cut["line_cut"], cut["truncated"], cut["next_offset"]) == ("üü", True, True, 2)
+    assert rest["content"] == "ü" * 98 + "\nnext\n"
+    assert after["content"] == "next\n"
 
 
-def test_an_offset_past_the_end_is_empty(desk: Desk) -> None:
-    _write(desk, path="file", content="one\n")
+def test_bytes_that_cut_a_character_at_both_ends_lose_none(calls: Calls) -> None:
+    calls("write_file", path="file", content="aüb")
 
-    read = _read(desk, path="file", offset=5)
+    first = calls("read_file", path="file", unit="bytes", limit=2)
+    half = calls("read_file", path="file", unit="bytes", offset=2, limit=1)
+    single = calls("read_file", path="file", unit="bytes", offset=1, limit=1)
 
-    assert (read.content, read.truncated, read.next_offset) == ("", False, None)
-
-
-def test_a_huge_file_is_refused_before_it_is_read(desk: Desk, folder: Path) -> None:
-    with (folder / "huge").open("wb") as file:
-        file.truncate((1 << 30) + 1)
-
-    with pytest.raises(OperationFailed) as caught:
-        _read(desk, path="huge")
-
-    assert caught.value.failure_code == "too_large"
+    assert (first["content"], first["next_offset"]) == ("a", 1)
+    assert (half["encoding"], base64.b64decode(half["content"])) == ("base64", b"\xbc")
+    assert (single["encoding"], base64.b64decode(single["content"]), single["next_offset"]) == ("base64", b"\xc3", 2)
 
 
-def test_a_stale_hash_is_a_conflict_and_changes_nothing(desk: Desk, folder: Path) -> None:
-    first = _write(desk, path="file", content="first")
-    _write(desk, path="file", content="second")
+@pytest.mark.parametrize("unit", ["lines", "bytes"])
+def test_an_offset_past_the_end_is_empty(calls: Calls, unit: str) -> None:
+    calls("write_file", path="file", content="one\n")
 
-    with pytest.raises(OperationFailed) as caught:
-        _write(desk, path="file", content="third", expected_sha256=first.sha256)
+    read = calls("read_file", path="file", offset=50, unit=unit)
 
-    error = caught.value
-    assert (error.failure_code, error.before_effect) == ("conflict", True)
-    assert (folder / "file").read_text() == "second"
-    assert "second" not in str(error.info())
+    assert (read["content"], read["truncated"], read["next_offset"]) == ("", False, None)
 
 
-def test_a_hash_of_a_file_that_is_gone_is_a_conflict(desk: Desk) -> None:
-    with pytest.raises(OperationFailed) as caught:
-        _write(desk, path="file", content="x", expected_sha256="0" * 64)
+def test_a_file_over_the_operators_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    calls = Calls(open_desk(tmp_path, max_file_bytes=1000))
+    with (calls.folder / "huge").open("wb") as file:
+        file.truncate(1001)
 
-    assert caught.value.failure_code == "conflict"
-
-
-def test_a_repeated_write_whose_first_attempt_succeeded_succeeds(desk: Desk) -> None:
-    before = _write(desk, path="file", content="old")
-    first = _write(desk, path="file", content="new", expected_sha256=before.sha256)
-
-    second = _write(desk, path="file", content="new", expected_sha256=before.sha256)
-
-    assert (first.changed, second.changed) == (True, False)
-    assert second.sha256 == first.sha256
+    assert calls.code("read_file", path="huge") == "too_large"
 
 
-def test_missing_folders_are_made_only_when_asked(desk: Desk, folder: Path) -> None:
-    with pytest.raises(OperationFailed) as caught:
-        _write(desk, path="a/b/file", content="x")
-    written = _write(desk, path="a/b/file", content="x", make_parents=True)
+def test_several_files_are_read_and_one_that_cannot_be_does_not_stop_the_others(calls: Calls) -> None:
+    calls("write_file", path="a", content="1\n2\n3\n")
+    calls("write_file", path="b", content="b")
 
-    assert caught.value.failure_code == "not_found"
-    assert written.created
-    assert (folder / "a/b/file").read_text() == "x"
+    read = calls("read_files", paths=["b", "missing", {"path": "a", "offset": 1, "limit": 1}, "../x"])
 
-
-def test_a_stopped_attempt_writes_nothing(desk: Desk, folder: Path) -> None:
-    run = FakeRun()
-    run.stop = True
-
-    with pytest.raises(OperationFailed) as caught:
-        _write(desk, run, path="file", content="x")
-
-    assert (caught.value.failure_code, caught.value.before_effect) == ("stopped", True)
-    assert os.listdir(folder) == []
-
-
-def test_half_a_surrogate_pair_is_refused(desk: Desk) -> None:
-    with pytest.raises(OperationFailed) as caught:
-        _write(desk, path="file", content="\ud800")
-
-    assert caught.value.failure_code == "invalid_text"
-
-
-def test_a_folder_is_listed_in_order_and_to_its_depth(desk: Desk, folder: Path) -> None:
-    for path in ("b/two", "b/deep/three", "a.txt"):
-        _write(desk, path=path, content=path, make_parents=True)
-    (folder / "link").symlink_to("/etc")
-    os.mkfifo(folder / "pipe")
-
-    flat = _list(desk)
-    deep = _list(desk, depth=2)
-
-    assert [(entry.path, entry.kind) for entry in flat.entries] == [
-        ("a.txt", "file"),
-        ("b", "directory"),
-        ("link", "symlink"),
-        ("pipe", "other"),
+    assert [item["file"] and item["file"]["content"] for item in read["items"]] == ["b", None, "2\n", None]
+    assert [item["error"] and item["error"]["code"] for item in read["items"]] == [
+        *(None, "not_found", None, "path_refused")
     ]
-    assert [entry.path for entry in deep.entries] == ["a.txt", "b", "b/deep", "b/two", "link", "pipe"]
+    assert (read["failed"], read["truncated"]) == (2, False)
 
 
-def test_a_long_listing_is_cut_and_says_so(desk: Desk) -> None:
-    for number in range(5):
-        _write(desk, path=f"f{number}", content="")
+def test_several_files_together_are_cut_at_the_cap(calls: Calls) -> None:
+    for name in "abc":
+        calls("write_file", path=name, content="12345\n12345\n")
 
-    listing = _list(desk, max_entries=3)
+    read = calls("read_files", paths=["a", "b", "c"], max_total_bytes=18)
 
-    assert ([entry.path for entry in listing.entries], listing.truncated) == (["f0", "f1", "f2"], True)
-    assert not _list(desk, max_entries=5).truncated
-
-
-def test_a_name_that_is_no_utf8_is_spelled_out(desk: Desk, folder: Path) -> None:
-    (Path(os.fsdecode(bytes(folder) + b"/\xff"))).write_bytes(b"")
-
-    listing = _list(desk)
-
-    assert msgspec.json.decode(msgspec.json.encode(listing))["entries"][0]["path"] == "\\xff"
+    assert [item["file"] and item["file"]["content"] for item in read["items"]] == ["12345\n12345\n", "12345\n", None]
+    assert read["items"][2]["error"]["code"] == "total_cap"
+    assert read["truncated"]
 
 
-def test_tenants_see_only_their_own_folder(desk: Desk) -> None:
-    function = TOOL.operations["write_file"].function
-    function(desk, FakeRun(tenant="alice"), path="secret", content="a")
+def test_tenants_see_only_their_own_folder(calls: Calls) -> None:
+    alice, bob = Calls(calls.desk, "alice"), Calls(calls.desk, "bob")
+    alice("write_file", path="secret", content="a")
 
+    assert bob.code("read_file", path="../alice/secret") == "path_refused"
+    assert bob.code("read_file", path=f"{alice.folder}/secret") == "path_refused"
+    assert alice.folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("tenant", ["..", "a/b", "", "A", "x" * 65, "a\n", "a\0", ".journal"])
+def test_a_tenant_whose_name_is_no_folders_is_refused(calls: Calls, tenant: str) -> None:
     with pytest.raises(OperationFailed) as caught:
-        TOOL.operations["read_file"].function(desk, FakeRun(tenant="bob"), path="../alice/secret")
-
-    assert caught.value.failure_code == "path_refused"
-    assert desk.root("alice").root.stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.parametrize("tenant", ["..", "a/b", "", "A", "x" * 65, "a\n", "a\0"])
-def test_a_tenant_whose_name_is_no_folders_is_refused(desk: Desk, tenant: str) -> None:
-    with pytest.raises(OperationFailed) as caught:
-        desk.root(tenant)
+        calls.desk.root(tenant)
 
     assert caught.value.failure_code == "path_refused"
 
@@ -248,13 +216,35 @@ def test_a_configured_root_that_is_missing_is_not_made(tmp_path: Path) -> None:
     assert not (tmp_path / "typo").exists()
 
 
-def test_a_root_that_was_removed_and_made_again_works(desk: Desk, folder: Path) -> None:
-    _write(desk, path="file", content="x")
-    shutil.rmtree(folder)
+def test_a_root_that_was_removed_and_made_again_works(calls: Calls) -> None:
+    calls("write_file", path="file", content="x")
+    shutil.rmtree(calls.folder)
 
-    written = _write(desk, path="file", content="x")
+    written = calls("write_file", path="file", content="x")
 
-    assert written.created
+    assert written["created"]
+
+
+def test_the_allowed_roots_are_told_with_their_limits(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    calls = Calls(open_desk(tmp_path / "w", roots={"alice": str(tmp_path / "own")}, max_file_bytes=1000), "alice")
+
+    told = calls("allowed_roots")
+
+    assert [(root["path"], root["kind"], root["writable"]) for root in told["roots"]] == [
+        (str(tmp_path / "own"), "configured", True)
+    ]
+    assert told["max_file_bytes"] == 1000
+    assert Calls(calls.desk)("allowed_roots")["roots"][0]["kind"] == "workspace"
+
+
+def test_no_operation_changes_a_limit_or_reads_an_address() -> None:
+    names = set(TOOL.operations)
+
+    arguments = {name for each in TOOL.describe() for name in each.parameters["properties"]}
+
+    assert not {name for name in names if "config" in name or "limit" in name or "set_" in name}
+    assert not {name for name in arguments if "url" in name or "root" in name}
 
 
 def test_arguments_out_of_range_are_refused() -> None:
@@ -263,3 +253,11 @@ def test_arguments_out_of_range_are_refused() -> None:
     for arguments in ({"path": "x", "offset": -1}, {"path": "x", "limit": 0}, {"path": 1}, {}, {"path": "x", "y": 1}):
         with pytest.raises(InvalidArguments):
             read_file.convert(arguments)
+
+
+def test_a_stopped_read_says_so(calls: Calls) -> None:
+    calls("write_file", path="file", content="x")
+    run = FakeRun()
+    run.stop = True
+
+    assert calls.code("read_file", run, path="file") == "stopped"

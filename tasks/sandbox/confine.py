@@ -1,0 +1,131 @@
+"""What a process does to itself before it becomes the command: limits, no privileges, Landlock and seccomp.
+
+Any step that fails is told to the worker, and the command is not run.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+
+from tasks.sandbox import landlock, seccomp
+from tasks.sandbox.request import Request, Sandbox
+
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_CAPABILITIES_VERSION = 0x20080522
+_OUT_OF_MEMORY_SCORE = 500
+"""When memory is short, the kernel takes the command before the worker."""
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Refused(Exception):
+    """The command is not run, because it would run with less of a sandbox than was configured; says why."""
+
+
+def prepare() -> None:
+    """Do once what each command would have to do again: a process that is forked from this one has it."""
+    seccomp.prepare()
+    if landlock.abi():
+        landlock.Ruleset(tcp=False).close()
+
+
+def confine(request: Request, folders: tuple[int, ...]) -> int:
+    """Put this process under the request's limits and sandbox; `folders` (descriptors) may be read and written.
+
+    Returns the ABI of Landlock that is in force, 0 without.
+
+    Raises:
+        Refused: the machine cannot give it.
+    """
+    _limit(request)
+    sandbox = request.sandbox
+    if sandbox is None:
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        return 0
+    version = landlock.abi()
+    if version < sandbox.needs_abi:
+        raise Refused(f"Landlock ABI {version}, needs {sandbox.needs_abi}")
+    try:
+        rules = _rules(sandbox, folders, terminal=request.terminal)
+        _drop_capabilities()
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        rules.restrict()
+        seccomp.install(network=sandbox.network)
+    except OSError as error:
+        raise Refused(f"{error.filename or 'the kernel'}: {error.strerror}") from error
+    return version
+
+
+def _limit(request: Request) -> None:
+    for name, wanted in request.limits.items():
+        kind = getattr(resource, f"RLIMIT_{name}")
+        _, hard = resource.getrlimit(kind)
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (value, value))
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if int(os.read(fd, 20)) < _OUT_OF_MEMORY_SCORE:
+            os.write(fd, b"%d" % _OUT_OF_MEMORY_SCORE)
+    finally:
+        os.close(fd)
+
+
+def _rules(sandbox: Sandbox, folders: tuple[int, ...], *, terminal: bool) -> landlock.Ruleset:
+    rules = landlock.Ruleset(tcp=bool(sandbox.connect_ports))
+    for rights, paths in ((landlock.READ, sandbox.system), (landlock.DEVICE, sandbox.devices)):
+        for path in paths:
+            try:
+                _allow(rules, path, rights)
+            except FileNotFoundError:
+                continue  # not every machine has each of them
+    for path in sandbox.read:
+        _allow(rules, path, landlock.READ)
+    for path in sandbox.write:
+        _allow(rules, path, landlock.READ | landlock.CHANGE)
+    for fd in folders:
+        rules.allow(fd, landlock.READ | landlock.CHANGE)
+    if terminal:
+        rules.allow(0, landlock.DEVICE)
+    for port in sandbox.connect_ports:
+        rules.allow_port(port)
+    return rules
+
+
+def _allow(rules: landlock.Ruleset, path: str, rights: int) -> None:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        rules.allow(fd, rights)
+    finally:
+        os.close(fd)
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+def _drop_capabilities() -> None:
+    """Make root a user like any other: not even a program that it executes gets a capability."""
+    if os.geteuid() == 0:
+        number = 0
+        while _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) == 0 or _is_absent(number):
+            number += 1
+    header = _CapabilityHeader(_CAPABILITIES_VERSION, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    if _libc.capset(ctypes.byref(header), ctypes.byref(nothing)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _is_absent(number: int) -> bool:
+    """Whether a capability that could not be dropped was not there; false behind the kernel's last one."""
+    held = int(_libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0))
+    if held > 0:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), "PR_CAPBSET_DROP")
+    return held == 0
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), f"prctl {option}")
