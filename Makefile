@@ -62,6 +62,7 @@ check: $(VENV)/dev.stamp ## Check style, types, imports and file lengths
 	$(VENV)/bin/pyright --pythonpath $(RUN)
 	$(VENV)/bin/lint-imports
 	$(RUN) .ci/file_lengths.py
+	$(RUN) .ci/links.py
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure against other task queues, side by side

@@ -1,8 +1,9 @@
-"""`python -m tasks pages`: write docs/tools/*.md from the declarations of the operations."""
+"""`python -m tasks pages`: write docs/tools/*.md and docs/errors.md from the source."""
 
 import sys
 from pathlib import Path
 
+from tasks.error_page import error_page
 from tasks.pages import write_pages
 from tasks.registry import TOOLS
 
@@ -12,7 +13,10 @@ def main(arguments: list[str]) -> int:
     if arguments != ["pages"]:
         sys.stderr.write("usage: python -m tasks pages\n")
         return 2
-    for file in write_pages(Path("docs/tools"), dict(TOOLS)):
+    docs = Path("docs")
+    written = write_pages(docs / "tools", dict(TOOLS))
+    (docs / "errors.md").write_text(error_page(), encoding="utf-8")
+    for file in (*written, docs / "errors.md"):
         sys.stdout.write(f"{file}\n")
     return 0
 

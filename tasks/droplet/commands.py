@@ -14,7 +14,6 @@ from toolswarm.messages import Effect
 TIME_LIMIT_S = 600.0
 LONGEST_TIMEOUT_S = TIME_LIMIT_S - 15
 
-Host = HostName
 Argv = Annotated[
     Annotated[list[str], Meta(min_length=1, max_length=4096)] | None,
     Meta(

@@ -12,23 +12,22 @@ So a delivery that comes again, also while the first one runs, answers with the 
 copies the outputs to the channel as they grow: a guard wakes it (USR1), and ends a command that runs on after its
 time, or writes more than it may. Where no file can be made the command runs `direct`, without any of this.
 
-On the channel (in as few pieces as may be: each costs both sides), each output starts with a line `MARK …` (whatever the login shell says comes before it) and ends with
-`\nMARK end …\n`; a channel that ends otherwise was cut off. The first is one of: `started` or `attached`, with the
-second line of the claim; `direct`; `none` (a probe has found no claim); and, with nothing begun, `no_folder`,
-`no_input` (less input than announced), `unclaimable`.
+On the channel, each output starts with a line `MARK …` (whatever the login shell says comes before it) and ends with
+`\nMARK end …\n`; a channel that ends otherwise was cut off. The first is one of: `started`, said before anything is
+begun; `attached`; `direct` with `OWNER SESSION COMMAND`; `none` (a probe has found no claim); and, with nothing begun,
+`no_folder`, `no_input` (less input than announced), `unclaimable`.
 """
 
 from typing import Final
 
 _SPEAK: Final = r"""
-_h= _n="
+_e= _n="
 "
-say() { _h="$m $*"; }
-show() { [ -z "$_h" ] || { echo "$_h"; echo "$m" >&6; _h=; }; }
+say() { echo "$m $*"; }
+err() { [ -n "$_e" ] || { _e=1; echo "$m" >&6; }; }
 end() {
-  if [ -n "$_h" ]; then echo "$_h$_n$_n$m end $*"; echo "$m$_n$_n$m end" >&6
-  else echo "$_n$m end $*"; echo "$_n$m end" >&6
-  fi
+  echo "$_n$m end $*"
+  if [ -n "$_e" ]; then echo "$_n$m end" >&6; else echo "$m$_n$_n$m end" >&6; fi
   exit 0
 }
 """
@@ -77,14 +76,14 @@ r=$d/$i h= j= me=
     + _FUNCTIONS
     + r"""
 flow() {
-  if [ -s "$r.out" ]; then show; dd bs=65536 count="$1" <&4; fi
-  if [ -s "$r.err" ]; then show; dd bs=65536 count="$1" <&5 >&6; fi
+  [ ! -s "$r.out" ] || dd bs=65536 count="$1" <&4
+  [ ! -s "$r.err" ] || { err; dd bs=65536 count="$1" <&5 >&6; }
 }
 large() { find "$r.$1" -size "+${b}c"; }
 cut_off() { for f in out err; do [ -z "$(large "$f")" ] || dd bs="$b" seek=1 count=0 of="$r.$f" </dev/null; done; }
 finish() { read -r q v <"$r.rc"; case $v in -*) ;; *) cut_off ;; esac; flow 99999; end "$q" "$v"; }
 attach() {
-  look; say attached "$o" "$k" "$c"; show
+  look; say attached
   [ -n "$c" ] || end lost
   [ "$x" != job ] || end
   exec 4<"$r.out" 5<"$r.err"
@@ -110,7 +109,7 @@ guard() {
 }
 command_() { trap - PIPE; set -- $j "$@"; [ -z "$e" ] || eval "export $e"; exec "$@"; }
 work() {
-  true >"$r.out"; true >"$r.err"; exec 4<"$r.out" 5<"$r.err"
+  exec 4<>"$r.out" 5<>"$r.err"
   trap u=1 USR1 TERM
   ( command_ "$@" ) <&3 >"$r.out" 2>"$r.err" 3<&- 4<&- 5<&- 6>&- & c=$!
   [ -z "$j" ] || k=$c
@@ -119,7 +118,7 @@ work() {
   guard </dev/null >/dev/null 4<&- 5<&- 6>&- & g=$!
 }
 await() {
-  while u=; wait "$c"; q=$?; [ -n "$u" ] && kill -0 "$c"; do [ -z "$y" ] || { show; flow 64; }; done
+  while u=; wait "$c"; q=$?; [ -n "$u" ] && kill -0 "$c"; do [ -z "$y" ] || flow 64; done
   kill -s KILL "$g"
   [ -z "$u" ] || { u=; wait "$c"; v=$?; [ "$v" = 127 ] || q=$v; }
   v=; [ ! -e "$r.why" ] || read -r v <"$r.why"
@@ -128,7 +127,7 @@ await() {
 }
 direct() {
   [ "$x" = first ] || { say unclaimable; end; }
-  say direct $$ "${k:--}" $$; show
+  say direct $$ "${k:--}" $$; err
   trap u=1 TERM
   [ -n "$h" ] || exec 3<&0
   ( command_ "$@" ) <&3 2>&6 3<&- 6>&- & c=$!
@@ -155,10 +154,9 @@ if [ -w "$d" ]; then
   if [ "$q" != 0 ]; then [ ! -e "$r.claim" ] || attach
   elif [ "$x" = job ]; then
     ( y= o=$(sh -c 'echo $PPID'); work "$@"; await ) </dev/null >/dev/null 6>&- &
-    look; say started "$o" "$k" "$c"; end
+    say started; look; end
   else
-    work "$@"; say started "$o" "${k:--}" "$c"
-    await; finish
+    say started; work "$@"; await; finish
   fi
 fi
 direct "$@"
@@ -205,7 +203,7 @@ POLL: Final = (
     _AT_JOBS
     + r"""
 [ -e "$r.claim" ] || { say missing; end; }
-say $(state); show
+say $(state); err
 tail -c "+$1" "$r.out" | head -c "$3"
 tail -c "+$2" "$r.err" | head -c "$3" >&6
 end $(wc -c <"$r.out") $(wc -c <"$r.err")
@@ -215,7 +213,7 @@ end $(wc -c <"$r.out") $(wc -c <"$r.err")
 LIST: Final = (
     _AT_JOBS
     + r"""
-say jobs; show
+say jobs
 for r in "$d"/*.claim; do
   [ -e "$r" ] || continue
   r=${r%.claim}; i=${r##*/}; state
@@ -227,7 +225,7 @@ end
 STATUS: Final = (
     _AT_JOBS
     + r"""
-say status; show
+say status
 echo "uname $(uname -srm)"
 echo "uptime $(cat /proc/uptime)"
 echo "load $(cat /proc/loadavg)"

@@ -192,8 +192,8 @@ class _Deliveries:
         opened = command.stdout.marked
         if command.pump(lambda: opened.opened is not None or time.monotonic() > give_up_at):
             return command.has_ended  # by itself, just now
-        words = opened.opened or []
-        if len(words) != 4:
+        words = opened.opened
+        if words is None:
             return False  # the login shell has not come to it
         answer = session.tell(kill_line(self._what.place, words[1:], why=why))
         if answer is None:

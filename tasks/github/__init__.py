@@ -35,6 +35,7 @@ SOCIAL_OPERATIONS = (
 TOOL = Tool(
     name="github",
     open=Clients.open,
+    target=lambda clients, arguments: clients.host,
     operations=(
         *(*REPOSITORY_OPERATIONS, *SOCIAL_OPERATIONS),
         *batch_operations((*REPOSITORY_OPERATIONS, *SOCIAL_OPERATIONS)),

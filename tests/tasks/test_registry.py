@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.error_page import error_page
 from tasks.pages import page
 from tasks.registry import TOOLS
 from toolswarm.messages import Effect
@@ -79,6 +80,10 @@ def test_the_context_fills_repository_host_and_session() -> None:
 @pytest.mark.parametrize("tool", list(TOOLS))
 def test_the_page_of_each_tool_says_what_its_declarations_say(tool: str) -> None:
     assert (PAGES / f"{tool}.md").read_text() == page(TOOLS[tool]), "write it anew: make docs"
+
+
+def test_the_page_of_errors_says_what_the_source_says() -> None:
+    assert (PAGES.parent / "errors.md").read_text() == error_page(), "write it anew: make docs"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from toolswarm import batches
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.endpoint import HTTP_SCHEMES, Endpoint, find_endpoint
 from toolswarm.errors import ToolswarmError, WaitTimedOut
 from toolswarm.handle import timed_out
@@ -214,6 +215,16 @@ class AsyncCalls:
         """
         wanted = request or DeadRequest()
         return await persist(lambda: self._transport.dead(action, wanted), self._patience())
+
+    async def cache(self, action: str = "stats", request: CacheRequest | None = None) -> CachePage:
+        """The result cache: `stats`, `get` what is remembered of a call, `invalidate` tags, `warm` what is popular.
+
+        Raises:
+            InvalidRequest: the action or what it needs is wrong.
+            Unavailable: the cache does not answer.
+        """
+        wanted = request or CacheRequest()
+        return await persist(lambda: self._transport.cache(action, wanted), self._patience())
 
     def _until(self) -> float:
         return time.monotonic() + self._options.timeout_s

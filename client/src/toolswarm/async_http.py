@@ -8,6 +8,7 @@ import httpx
 import msgspec
 
 from toolswarm import wire
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.endpoint import Endpoint, shown_url
 from toolswarm.errors import GatewayUnreachable, ToolswarmError
 from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
@@ -66,6 +67,10 @@ class AsyncHttpTransport:
     async def dead(self, action: str, request: DeadRequest) -> DeadPage:
         """List, retry, resolve or drop dead letters."""
         return await self._ask(wire.dead_request(action, request), DeadPage)
+
+    async def cache(self, action: str, request: CacheRequest) -> CachePage:
+        """Look at the result cache, invalidate tags, or warm it."""
+        return await self._ask(wire.cache_request(action, request), CachePage)
 
     async def events(self, call_id: str) -> AsyncIterator[CallEvent]:
         """The states of the call from now on, ending with the terminal one."""

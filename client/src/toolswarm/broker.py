@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.catalogue import choose
 from toolswarm.endpoint import Endpoint, shown_url
 from toolswarm.errors import AuthenticationFailed, BrokerUnavailable, ConfigurationError, ToolswarmError, Unavailable
@@ -103,6 +104,10 @@ class BrokerTransport:
     def dead(self, action: str, request: DeadRequest) -> DeadPage:
         """List, retry, resolve or drop dead letters."""
         return self._answer(self._ask("dead", action=action, request=msgspec.to_builtins(request)), 60.0, DeadPage)
+
+    def cache(self, action: str, request: CacheRequest) -> CachePage:
+        """Look at the result cache, invalidate tags, or warm it."""
+        return self._answer(self._ask("cache", action=action, request=msgspec.to_builtins(request)), 10.0, CachePage)
 
     def events(self, call_id: str) -> Iterator[CallEvent]:
         """The changes of state that are seen by asking every second; the times are those of this machine."""

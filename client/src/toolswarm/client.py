@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from toolswarm import batches
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.endpoint import HTTP_SCHEMES, Endpoint, find_endpoint
 from toolswarm.errors import WaitTimedOut
 from toolswarm.handle import CallHandle, persist
@@ -121,6 +122,16 @@ class Calls:
         """
         wanted = request or DeadRequest()
         return persist(lambda: self._transport.dead(action, wanted), self._patience())
+
+    def cache(self, action: str = "stats", request: CacheRequest | None = None) -> CachePage:
+        """The result cache: `stats`, `get` what is remembered of a call, `invalidate` tags, `warm` what is popular.
+
+        Raises:
+            InvalidRequest: the action or what it needs is wrong.
+            Unavailable: the cache does not answer.
+        """
+        wanted = request or CacheRequest()
+        return persist(lambda: self._transport.cache(action, wanted), self._patience())
 
     def _body(self, operation: str, arguments: Mapping[str, Any]) -> SubmitBody:
         return self._options.body(operation, arguments, time.time())

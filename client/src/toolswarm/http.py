@@ -8,6 +8,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from toolswarm import wire
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.endpoint import Endpoint, shown_url
 from toolswarm.errors import GatewayUnreachable, ToolswarmError
 from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
@@ -60,6 +61,10 @@ class HttpTransport:
     def dead(self, action: str, request: DeadRequest) -> DeadPage:
         """List, retry, resolve or drop dead letters."""
         return self._ask(wire.dead_request(action, request), DeadPage)
+
+    def cache(self, action: str, request: CacheRequest) -> CachePage:
+        """Look at the result cache, invalidate tags, or warm it."""
+        return self._ask(wire.cache_request(action, request), CachePage)
 
     def events(self, call_id: str) -> Iterator[CallEvent]:
         """The states of the call from now on, ending with the terminal one."""

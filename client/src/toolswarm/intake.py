@@ -12,6 +12,7 @@ itself never travels). A router pool answers with `{id, ok}` or `{id, error}` on
 | `tools` | – | list of Operation |
 | `status` | – | SwarmStatus |
 | `dead` | `action`, `request` (DeadRequest) | DeadPage |
+| `cache` | `action`, `request` (CacheRequest) | CachePage |
 """
 
 import hashlib

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 from toolswarm.transport import Outcome, Transport
 
@@ -52,6 +53,10 @@ class ThreadedTransport:
     async def dead(self, action: str, request: DeadRequest) -> DeadPage:
         """List, retry, resolve or drop dead letters."""
         return await self._ask(lambda: self._transport.dead(action, request))
+
+    async def cache(self, action: str, request: CacheRequest) -> CachePage:
+        """Look at the result cache, invalidate tags, or warm it."""
+        return await self._ask(lambda: self._transport.cache(action, request))
 
     async def events(self, call_id: str) -> AsyncIterator[CallEvent]:
         """The states of the call from now on, ending with the terminal one."""

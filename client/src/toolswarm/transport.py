@@ -7,6 +7,7 @@ waits. Every method raises an error of the tree in `errors.py`, and nothing else
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Protocol
 
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.errors import ToolswarmError
 from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 
@@ -53,6 +54,10 @@ class Transport(Protocol):
         """List, retry, resolve or drop dead letters."""
         ...
 
+    def cache(self, action: str, request: CacheRequest) -> CachePage:
+        """Look at the result cache, invalidate tags, or warm it."""
+        ...
+
     def close(self) -> None:
         """Give connections back; bears being called twice."""
         ...
@@ -95,6 +100,10 @@ class AsyncTransport(Protocol):
 
     async def dead(self, action: str, request: DeadRequest) -> DeadPage:
         """List, retry, resolve or drop dead letters."""
+        ...
+
+    async def cache(self, action: str, request: CacheRequest) -> CachePage:
+        """Look at the result cache, invalidate tags, or warm it."""
         ...
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from toolswarm.cache_messages import CacheRequest
 from toolswarm.errors import ToolswarmError
 from toolswarm.messages import DeadRequest, Operation, SubmitBody, ToolResult, encode
 from toolswarm.problems import Problem, error_from_answer, error_from_problem
@@ -23,6 +24,7 @@ ROUTE = "/v1/route"
 TOOLS = "/v1/tools"
 STATUS = "/v1/status"
 DEAD = "/v1/dead"
+CACHE = "/v1/cache"
 
 Decoded = TypeVar("Decoded")
 
@@ -93,6 +95,11 @@ def tools_request(name: str | None) -> Request:
 def dead_request(action: str, request: DeadRequest) -> Request:
     """POST /v1/dead:{action}."""
     return Request(method="POST", path=f"{DEAD}:{quote(action, safe='')}", body=encode(request), wait_s=60.0)
+
+
+def cache_request(action: str, request: CacheRequest) -> Request:
+    """POST /v1/cache:{action}."""
+    return Request(method="POST", path=f"{CACHE}:{quote(action, safe='')}", body=encode(request), wait_s=10.0)
 
 
 def all_headers(request: Request, api_key: str) -> dict[str, str]:

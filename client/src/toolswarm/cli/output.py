@@ -38,8 +38,9 @@ def print_error(error: ToolswarmError, *, json: bool) -> None:
     """Print an error: `error: code: message` on stderr, and with `--json` the document that stands for it."""
     info = error.error if isinstance(error, CallEnded) else error_info(error)
     sys.stderr.write(f"error: {printable(info.code)}: {printable(info.message)}{_advice(error)}\n")
-    if isinstance(error, OutcomeUnknown) and info.details and not json:
-        sys.stderr.write(f"evidence: {pretty(info.details)}\n")
+    if isinstance(error, CallEnded) and info.details and not json:
+        word = "evidence" if isinstance(error, OutcomeUnknown) else "details"
+        sys.stderr.write(f"{word}: {printable(pretty(info.details))}\n")
     if json:
         print_json(error.result if isinstance(error, CallEnded) else {"error": info})
 
