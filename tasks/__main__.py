@@ -1,4 +1,4 @@
-"""`python -m tasks pages`: write docs/tools/*.md and docs/errors.md from the source."""
+"""`python -m tasks pages`: write docs/tools/*.md, docs/errors.md and docs/configuration.md from the source."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from tasks.error_page import error_page
 from tasks.pages import write_pages
 from tasks.registry import TOOLS
+from tasks.settings_page import settings_page
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +17,8 @@ def main(arguments: list[str]) -> int:
     docs = Path("docs")
     written = write_pages(docs / "tools", dict(TOOLS))
     (docs / "errors.md").write_text(error_page(), encoding="utf-8")
-    for file in (*written, docs / "errors.md"):
+    (docs / "configuration.md").write_text(settings_page(), encoding="utf-8")
+    for file in (*written, docs / "errors.md", docs / "configuration.md"):
         sys.stdout.write(f"{file}\n")
     return 0
 

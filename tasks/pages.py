@@ -77,8 +77,8 @@ def _section(declaration: OperationDeclaration, operation: Operation) -> Iterato
             filled = operation.from_context.get(name)
             default = "**required**" if name in required else f"`{json.dumps(schema.get('default'))}`"
             where = f" Taken from the context's `{filled}` when left out." if filled else ""
-            what = _cell(schema.get("description", "") + where)
-            yield f"| `{name}` | {_cell(_type(schema, definitions))} | {default} | {what} |"
+            what = cell(schema.get("description", "") + where)
+            yield f"| `{name}` | {cell(_type(schema, definitions))} | {default} | {what} |"
         yield ""
     yield from _result(declaration)
 
@@ -119,7 +119,8 @@ def _type(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     return kind
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """A text as one cell of a Markdown table."""
     return " ".join(text.replace("\\|", "|").replace("|", "\\|").split())
 
 
@@ -137,10 +138,10 @@ def _result(declaration: OperationDeclaration) -> Iterator[str]:
         summary = inspect.cleandoc(struct.__doc__ or "").replace("\n", " ")
         yield f"{first} {summary[:1].lower() + summary[1:] if first == 'Returns' else summary}"
         yield ""
-        notes = _field_notes(struct)
+        notes = field_notes(struct)
         hints = get_type_hints(struct)
         for name in struct.__struct_fields__:
-            yield f"- `{name}` ({_hint(hints[name])}){': ' + notes[name] if name in notes else ''}"
+            yield f"- `{name}` ({type_in_words(hints[name])}){': ' + notes[name] if name in notes else ''}"
         yield ""
 
 
@@ -151,7 +152,8 @@ def _structs(hint: Any) -> Iterator[type[msgspec.Struct]]:
         yield from _structs(inner)
 
 
-def _hint(hint: Any) -> str:
+def type_in_words(hint: Any) -> str:
+    """A type as people read it."""
     arguments = get_args(hint)
     if hint is type(None):
         return "null"
@@ -161,16 +163,16 @@ def _hint(hint: Any) -> str:
         )
     origin = getattr(hint, "__origin__", None)
     if origin in (list, tuple):
-        return f"list of {_hint(arguments[0])}"
+        return f"list of {type_in_words(arguments[0])}"
     if origin is dict:
-        return f"object of {_hint(arguments[1])}"
+        return f"object of {type_in_words(arguments[1])}"
     if isinstance(arguments[0], str):
         return " | ".join(f"`{value}`" for value in arguments)
-    return " | ".join(_hint(argument) for argument in arguments)
+    return " | ".join(type_in_words(argument) for argument in arguments)
 
 
 @cache
-def _field_notes(struct: type[msgspec.Struct]) -> dict[str, str]:
+def field_notes(struct: type[msgspec.Struct]) -> dict[str, str]:
     """Field -> the string that stands below it in the source."""
     notes: dict[str, str] = {}
     for kind in reversed(struct.__mro__):

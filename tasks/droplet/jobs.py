@@ -189,7 +189,7 @@ def job_kill(hosts: Hosts, attempt: Run, *, job: JobName) -> JobState:
     if state.state != "running":
         return state
     with hosts.session(found, attempt) as session:
-        answer = session.say(kill_line(place, ("-", "-", "-"), why="killed"))
+        answer = session.say(kill_line(place, (), why="killed"))
     state = _state(found, job, place, _look(hosts, found, attempt, place, offsets=(0, 0), max_bytes=1))
     if state.state == "running" or answer is None or answer[0] not in (0, 3):
         raise OperationFailed(

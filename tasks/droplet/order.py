@@ -117,8 +117,8 @@ def order(
 
 
 def kill_line(place: Place, words: Sequence[str], *, why: str) -> str:
-    """Ends a run: `words` are those that its stream was opened with (owner, session, command)."""
-    owner, session, command = words
+    """Ends a run; `words` are owner, session and command of one that has left no claim."""
+    owner, session, command = words if len(words) == 3 else ("-", "-", "-")
     return "exec sh -c " + shlex.join((KILL, "toolswarm", place.folder, place.run_id, owner, session, command, why))
 
 

@@ -1,6 +1,8 @@
 """A command runs once, whatever happens to its connection: a relay breaks links, and servers are killed."""
 
 import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import psutil
 import pytest
 
 from tasks.droplet.hosts import Hosts
+from tasks.droplet.remote_script import RUN
 from tasks.operation import NOT_DONE
 from tests.servers.droplets import call, droplets, failure, probe
 from tests.servers.relay import relay
@@ -252,3 +255,36 @@ def test_nobody_else_can_enter_the_folder_of_the_runs(hosts: Hosts, tmp_path: Pa
     call(hosts, "run", argv=["true"])
 
     assert (tmp_path / "kept" / "runs").stat().st_mode & 0o777 == 0o700
+
+
+# -- the script by itself, in the shells that hosts have ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash", "busybox sh", "mksh"])
+def test_the_script_means_the_same_to_every_shell(tmp_path: Path, shell: str) -> None:
+    words = shell.split()
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"needs {words[0]}")
+
+    def say(run: str, argv: list[str], *, mode: str = "first", stdin: str = "", folder: Path = tmp_path) -> list[str]:
+        varying = ["MARK", str(folder), run, mode, "50", "1000000", "", "1", str(len(stdin)), "-", *argv]
+        said = subprocess.run(
+            [*words, "-c", RUN, "toolswarm", *varying],
+            input=f"A='a'\"$_n\"'b'\n{stdin}",
+            capture_output=True,
+            text=True,
+            timeout=20,
+            start_new_session=True,
+        )
+        return said.stdout.splitlines() + said.stderr.splitlines()
+
+    script = ["sh", "-c", 'cat; echo "$A"; echo warning >&2; sleep 0.5; echo late; exit 3']
+    heard = ["in", "a", "b", "late", "", "MARK end 3 -", "MARK", "warning", "", "MARK end"]
+
+    assert say("one", script, mode="probe") == ["MARK none", "", "MARK end ", "MARK", "", "MARK end"]
+    assert say("one", script, stdin="in\n") == ["MARK started", *heard]
+    assert say("one", ["false"]) == ["MARK attached", *heard]
+    assert say("two", ["sh", "-c", "kill -9 $$"])[-4:] == ["MARK end 137 -", "MARK", "", "MARK end"]
+    assert say("three", script, stdin="in\n", folder=Path("/proc/none"))[1:] == heard
+    assert say("three", script, mode="again", folder=Path("/proc/none"))[0] == "MARK unclaimable"
+    assert say("four", ["yes"])[-4:] == ["MARK end 143 output_limit", "MARK", "", "MARK end"]

@@ -7,6 +7,7 @@ import pytest
 from tasks.error_page import error_page
 from tasks.pages import page
 from tasks.registry import TOOLS
+from tasks.settings_page import settings_page
 from toolswarm.messages import Effect
 
 EFFECTS: dict[str, dict[Effect, str]] = {
@@ -17,9 +18,16 @@ EFFECTS: dict[str, dict[Effect, str]] = {
         Effect.ONCE: "process_signal process_start process_write run_command",
     },
     "github": {
-        Effect.READ: "batch get_commit get_contents get_issue get_pull get_repo get_tree list_branches list_comments list_commits list_issues list_pulls list_repos rate_limit_status search_code search_issues search_repositories search_users",
+        Effect.READ: (
+            "batch get_commit get_contents get_issue get_pull get_repo get_tree list_branches "
+            "list_comments list_commits list_issues list_pulls list_repos rate_limit_status search_code "
+            "search_issues search_repositories search_users"
+        ),
         Effect.IDEMPOTENT: "update_comment update_issue",
-        Effect.VERIFIABLE: "batch_changes create_branch create_comment create_issue create_pull create_repo create_repo_from_template delete_file merge_pull push_files put_file",
+        Effect.VERIFIABLE: (
+            "batch_changes create_branch create_comment create_issue create_pull create_repo "
+            "create_repo_from_template delete_file merge_pull push_files put_file"
+        ),
     },
     "droplet": {
         Effect.READ: "host_status job_list job_poll list_directory list_hosts read_file stat",
@@ -84,6 +92,10 @@ def test_the_page_of_each_tool_says_what_its_declarations_say(tool: str) -> None
 
 def test_the_page_of_errors_says_what_the_source_says() -> None:
     assert (PAGES.parent / "errors.md").read_text() == error_page(), "write it anew: make docs"
+
+
+def test_the_page_of_settings_says_what_the_source_says() -> None:
+    assert (PAGES.parent / "configuration.md").read_text() == settings_page(), "write it anew: make docs"
 
 
 @pytest.mark.parametrize(
