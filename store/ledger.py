@@ -229,9 +229,7 @@ class Ledger:
         reply = await self._broker.script("renew", [], arguments)
         return [Verdict(text(answer)) for answer in reply]
 
-    async def finish(
-        self, grant: Grant, result: ToolResult, *, dead: bool = False, retry_for_s: float = 0.0
-    ) -> bool:
+    async def finish(self, grant: Grant, result: ToolResult, *, dead: bool = False, retry_for_s: float = 0.0) -> bool:
         """End the call; False when the grant had been lost, and the result was not taken.
 
         `dead` puts it on the list of dead letters: it failed although it was tried as often as it may be.
