@@ -110,9 +110,10 @@ async def process_signal(
 
 @operation(effect=Effect.IDEMPOTENT, time_limit_s=30.0, session_argument="session_id", destructive=True)
 async def process_stop(desk: Desk, run: Run, *, session_id: SessionId) -> ProcessState:
-    """End a session: SIGTERM, and after two seconds SIGKILL, to all that it has started.
+    """End a session's process and all that it has started.
 
-    It returns when nothing of it is left. Its last output can still be read for a while.
+    SIGTERM first, and SIGKILL after two seconds. It returns when nothing of it is left; stopping a session that has
+    ended changes nothing. Its last output can still be read for a while.
     """
     session = desk.sessions.get(session_id, run.call.tenant)
     await session.stop()

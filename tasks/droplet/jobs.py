@@ -164,7 +164,10 @@ def job_poll(
         Meta(description="Seconds to wait for new output or the job's end, if there is neither.", ge=0, le=60),
     ] = 0.0,
 ) -> PolledJob:
-    """Look at a job: whether it still runs, how it ended, and what it has written since the last look."""
+    """Look at a job.
+
+    Whether it still runs, how it ended, and what it has written since the last look.
+    """
     found, place = _find(hosts, attempt, job)
     give_up_at = time.monotonic() + min(wait_s, attempt.remaining_s() - 5)
     while True:
@@ -181,7 +184,7 @@ def job_poll(
 def job_kill(hosts: Hosts, attempt: Run, *, job: JobName) -> JobState:
     """Kill a job with everything in its session.
 
-    Gently first (SIGTERM), and after two seconds not (SIGKILL); returns how it is afterwards. A job that has ended by
+    Gently first (SIGTERM), and after a second not (SIGKILL); returns how it is afterwards. A job that has ended by
     then is left as it is. A process that has made itself a session of its own is not found.
     """
     found, place = _find(hosts, attempt, job)
@@ -204,7 +207,10 @@ def job_kill(hosts: Hosts, attempt: Run, *, job: JobName) -> JobState:
 
 @operation(effect=Effect.READ, time_limit_s=30, from_context={"host": "host"})
 def job_list(hosts: Hosts, attempt: Run, *, host: HostName = None) -> JobList:
-    """List your jobs on a remote host, the newest first: those that run, and those that ended within a week."""
+    """List your jobs on a remote host, the newest first.
+
+    Those that run, and those that ended within a week.
+    """
     found = hosts.find(host, attempt)
     attempt.executed_on(found.name)
     folder = place_of(hosts, attempt.call.tenant, "-").folder

@@ -10,7 +10,7 @@ A run leaves four files in a folder that only the remote user can enter, named b
 
 So a delivery that comes again, also while the first one runs, answers with the same output and exit code. The owner
 copies the outputs to the channel as they grow: a guard wakes it (USR1), and ends a command that runs on after its
-time, or writes more than it may. Where no file can be made the command runs `direct`, without any of this.
+time, or writes more than it may; also when the owner is gone. Where no file can be made the command runs `direct`, without any of this.
 
 On the channel, each output starts with a line `MARK …` (whatever the login shell says comes before it) and ends with
 `\nMARK end …\n`; a channel that ends otherwise was cut off. The first is one of: `started`, said before anything is
@@ -56,8 +56,9 @@ stop() {
   set -C; echo "$1" >"$r.why"; set +C
   if [ -z "$k" ]; then kill -s TERM "$c"; nap 0.5; kill -s KILL "$c"; return; fi
   kill -s TERM -- "-$k" || kill -s TERM "$c"
-  t=0; while [ ! -s "$r.rc" ] && [ "$t" -lt 40 ] && members; do nap 0.05; t=$((t+1)); done
+  t=0; while [ ! -s "$r.rc" ] && [ "$t" -lt 20 ] && members; do nap 0.05; t=$((t+1)); done
   t=0; while members && [ "$t" -lt 40 ]; do kill -s KILL $_p; nap 0.02; t=$((t+1)); done
+  alive || [ -s "$r.rc" ] || [ ! -e "$r.claim" ] || echo "137 $1" >"$r.rc"
   [ -z "$_p" ]
 }
 look() {
@@ -97,14 +98,15 @@ attach() {
 know_me() { read -r me _ </proc/self/stat; }
 guard() {
   trap '' TERM
-  t=0
+  t=0 gone=
   while if [ "$t" -lt 100 ]; then nap 0.2; else nap 1; fi; do
     if [ "$t" -lt 100 ]; then t=$((t+1)); else t=$((t+5)); fi
     [ "$t" -lt "$l" ] || { know_me; stop time_limit; exit; }
     if [ -s "$r.out" ] || [ -s "$r.err" ]; then
       [ -z "$(large out)$(large err)" ] || { know_me; stop output_limit; cut_off; exit; }
     fi
-    [ -z "$y" ] || kill -s USR1 "$y" || exit
+    [ -n "$gone" ] || if [ -n "$y" ]; then kill -s USR1 "$y"; else kill -s 0 "$o"; fi || gone=1
+    [ -z "$gone" ] || { know_me; members || exit; }
   done
 }
 command_() { trap - PIPE; set -- $j "$@"; [ -z "$e" ] || eval "export $e"; exec "$@"; }
@@ -174,9 +176,7 @@ r=$d/$i me=
 [ "$k" != - ] || k=
 [ ! -s "$r.rc" ] || exit 0
 alive || exit 3
-stop "$y"; q=$?
-nap 0.1; alive || [ -s "$r.rc" ] || [ ! -e "$r.claim" ] || echo "137 $y" >"$r.rc"
-exit "$q"
+stop "$y"
 """
 )
 

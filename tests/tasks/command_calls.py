@@ -1,9 +1,12 @@
 """A desk for tests, calls of its operations as a worker makes them, and the processes behind."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from store.configuration import Configuration
 from store.tool_settings import Desktop as DesktopSettings
@@ -18,7 +21,9 @@ def open_desk(roots: Path | dict[str, Path], **settings: Any) -> Desk:
     """A desk with one root for the tenant `default`, or one for each tenant."""
     folders = {"default": roots} if isinstance(roots, Path) else roots
     named = {tenant: str(folder) for tenant, folder in folders.items()}
-    return Desk.open(Configuration(desktop=DesktopSettings(roots=named, **settings)))
+    first = next(iter(folders.values()))
+    workspaces = str(first.parent / f"{first.name}-workspaces")
+    return Desk.open(Configuration(desktop=DesktopSettings(workspaces=workspaces, roots=named, **settings)))
 
 
 async def call(desk: Desk, name: str, run: FakeRun | None = None, **arguments: Any) -> Any:
@@ -46,3 +51,13 @@ def lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def needs_program(program: str) -> str:
+    """A program of the system; skips (or fails, if all is required) where there is none."""
+    found = shutil.which(program, path="/usr/local/bin:/usr/bin:/bin")
+    if found is None:
+        if os.environ.get("TOOLSWARM_REQUIRE_ALL") == "1":
+            pytest.fail(f"needs {program} of the system, and TOOLSWARM_REQUIRE_ALL is set")
+        pytest.skip(f"needs {program} of the system")
+    return found

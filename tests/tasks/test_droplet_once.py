@@ -200,6 +200,17 @@ def test_whoever_waits_for_a_command_whose_keeper_was_killed_is_told_so(hosts: H
     assert (error.failure_code, error.in_doubt) == ("command_lost", True)
 
 
+def test_a_command_whose_keeper_was_killed_is_ended_in_time_all_the_same(hosts: Hosts, tmp_path: Path) -> None:
+    run, pid = FakeRun(), tmp_path / "pid"
+    script = f"echo $$ >{pid}; kill -9 $PPID; exec sleep 60"
+
+    error = failure(hosts, "run", run, script=script, timeout_s=0.1)
+
+    assert error.in_doubt
+    wait_until(lambda: _is_zombie(pid), "it goes on for ever")
+    assert failure(hosts, "run", _again(run), script=script).failure_code == "time_limit"
+
+
 def test_a_host_that_keeps_no_record_still_runs_commands(bare: Hosts) -> None:
     result = call(bare, "run", script='read line; echo "$line $A"; exit 5', stdin="in\n", env={"A": "a"})
 
@@ -278,7 +289,7 @@ def test_the_script_means_the_same_to_every_shell(tmp_path: Path, shell: str) ->
         )
         return said.stdout.splitlines() + said.stderr.splitlines()
 
-    script = ["sh", "-c", 'cat; echo "$A"; echo warning >&2; sleep 0.5; echo late; exit 3']
+    script = ["sh", "-c", 'cat; echo "$A"; echo warning >&2; sleep 0.3; echo late; exit 3']
     heard = ["in", "a", "b", "late", "", "MARK end 3 -", "MARK", "warning", "", "MARK end"]
 
     assert say("one", script, mode="probe") == ["MARK none", "", "MARK end ", "MARK", "", "MARK end"]

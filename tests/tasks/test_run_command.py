@@ -288,12 +288,9 @@ async def test_when_a_keeper_is_killed_with_a_request_nothing_is_lost(desk: Desk
 _WORKER = """
 import asyncio, sys
 sys.path[:0] = sys.argv[3:]
-from store.configuration import Configuration
-from store.tool_settings import Desktop
-from tasks.desktop import TOOL
-from tests.tasks.fake_run import FakeRun
-desk = TOOL.open(Configuration(desktop=Desktop(roots={"default": sys.argv[1]})))
-asyncio.run(TOOL.operations["run_command"].function(desk, FakeRun(), argv=["sh", "-c", sys.argv[2]]))
+from pathlib import Path
+from tests.tasks.command_calls import open_desk, run_argv
+asyncio.run(run_argv(open_desk(Path(sys.argv[1])), "sh", "-c", sys.argv[2]))
 """
 
 
