@@ -9,6 +9,7 @@ import sys
 from types import FrameType
 
 from gateway.app import make_app
+from gateway.authenticate import Authenticator
 from gateway.drain import Drain
 from gateway.server import PortBusy, Server, listen
 from routing.front import Front
@@ -39,6 +40,7 @@ def main() -> int:
 
 
 async def _serve(configuration: Configuration, listener: socket.socket) -> None:
+    Authenticator(configuration.gateway.api_key)  # before anything is opened: without a key there is nothing to serve
     drain = Drain()
     front = await Front.open(configuration)
     try:
