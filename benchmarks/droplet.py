@@ -45,8 +45,8 @@ Figures = dict[str, float]
 class Ours:
     """The operation `run`."""
 
-    def __init__(self, settings: dict[str, DropletHost], folder: Path) -> None:
-        self._open = droplets(settings, runs_folder=str(folder / "kept"), connect_timeout_s=20.0)
+    def __init__(self, settings: dict[str, DropletHost], kept: Path) -> None:
+        self._open = droplets(settings, runs_folder=str(kept), connect_timeout_s=20.0)
         self.hosts: Hosts = self._open.__enter__()
 
     def run(self, host: str = "box") -> None:
@@ -202,10 +202,10 @@ def over_hosts(runs: list[Command], callers: int) -> Figures:
     return {"seconds": time.perf_counter() - began, "failed": float(failed[0])}
 
 
-def measure(folder: Path, *, commands: int, seconds: float) -> dict[str, Any]:
+def measure(folder: Path, kept_in: Path, *, commands: int, seconds: float) -> dict[str, Any]:
     """All figures of one host, and of many."""
     with openssh(folder / "one") as remote, ExitStack() as stack:
-        ours = Ours({"box": remote.settings}, folder)
+        ours = Ours({"box": remote.settings}, kept_in / "one")
         stack.callback(ours.close)
         kept = Kept(remote.settings)
         stack.callback(kept.close)
@@ -224,7 +224,7 @@ def measure(folder: Path, *, commands: int, seconds: float) -> dict[str, Any]:
             one[name] |= {str(callers): at_once(run, callers, seconds) for callers in _CALLERS if callers <= most}
     names = [f"host-{number}" for number in range(_HOSTS)]
     with openssh_hosts(folder / "many", *names) as remotes:
-        ours = Ours({name: remotes[name].settings for name in names}, folder / "many")
+        ours = Ours({name: remotes[name].settings for name in names}, kept_in / "many")
         many: dict[str, Any] = {
             "toolswarm run": over_hosts([_on(ours, name) for name in names], 64),
             "paramiko": over_hosts([naive(remotes[name].settings) for name in names], 64),
@@ -263,15 +263,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.droplet", description=__doc__)
     parser.add_argument("--commands", type=int, default=300, help="one after the other")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each number of callers")
+    parser.add_argument("--kept-in", help="folder of the hosts' records (default: a fresh one in TMPDIR)")
     arguments = parser.parse_args()
     load_before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="toolswarm-bench-") as folder:
-        figures = measure(Path(folder), commands=arguments.commands, seconds=arguments.seconds)
+    with (
+        tempfile.TemporaryDirectory(prefix="toolswarm-bench-") as folder,
+        tempfile.TemporaryDirectory(prefix="toolswarm-kept-", dir=arguments.kept_in) as kept,
+    ):
+        figures = measure(Path(folder), Path(kept), commands=arguments.commands, seconds=arguments.seconds)
     show(Console(width=140), figures)
     report = {
         "paramiko": version("paramiko"),
         "processors": os.cpu_count(),
         "load_before": load_before,
+        "kept_in": arguments.kept_in,
         "commands": arguments.commands,
         "seconds": arguments.seconds,
         **figures,

@@ -10,7 +10,8 @@ A run leaves four files in a folder that only the remote user can enter, named b
 
 So a delivery that comes again, also while the first one runs, answers with the same output and exit code. The owner
 copies the outputs to the channel as they grow: a guard wakes it (USR1), and ends a command that runs on after its
-time, or writes more than it may; also when the owner is gone. Where no file can be made the command runs `direct`, without any of this.
+time, or writes more than it may; also when the owner is gone. Where no file can be made the command runs `direct`,
+without any of this.
 
 On the channel, each output starts with a line `MARK …` (whatever the login shell says comes before it) and ends with
 `\nMARK end …\n`; a channel that ends otherwise was cut off. The first is one of: `started`, said before anything is
@@ -34,11 +35,13 @@ end() {
 
 _FUNCTIONS: Final = r"""
 zombie() { _l=; read -r _l <"/proc/$1/stat"; case ${_l##*) } in Z*|X*) ;; *) return 1 ;; esac; }
-alive() {
-  if [ -d "/proc/$$" ]; then grep -q -F -e "$i" "/proc/$o/cmdline"
-  else case $(ps -p "$o" -o args=) in *"$i"*) ;; *) return 1 ;; esac
+is_ours() {
+  if [ -d "/proc/$$" ]; then grep -q -F -e "$i" "/proc/$1/cmdline"
+  else case $(ps -p "$1" -o args=) in *"$i"*) ;; *) return 1 ;; esac
   fi
 }
+alive() { is_ours "$o"; }
+guarded() { members; for p in $_p; do ! is_ours "$p" || return 0; done; return 1; }
 members() {
   _p=
   if command -v pgrep >/dev/null; then set -- $(pgrep -s "$k") $(pgrep -g "$k")
@@ -175,7 +178,7 @@ r=$d/$i me=
 [ ! -e "$r.claim" ] || look
 [ "$k" != - ] || k=
 [ ! -s "$r.rc" ] || exit 0
-alive || exit 3
+alive || guarded || exit 3
 stop "$y"
 """
 )

@@ -200,15 +200,29 @@ def test_whoever_waits_for_a_command_whose_keeper_was_killed_is_told_so(hosts: H
     assert (error.failure_code, error.in_doubt) == ("command_lost", True)
 
 
-def test_a_command_whose_keeper_was_killed_is_ended_in_time_all_the_same(hosts: Hosts, tmp_path: Path) -> None:
+def test_a_command_whose_keeper_was_killed_is_ended_all_the_same(hosts: Hosts, tmp_path: Path) -> None:
     run, pid = FakeRun(), tmp_path / "pid"
     script = f"echo $$ >{pid}; kill -9 $PPID; exec sleep 60"
 
     error = failure(hosts, "run", run, script=script, timeout_s=0.1)
 
-    assert error.in_doubt
+    assert (error.failure_code, error.details["killed"]) == ("time_limit", True)
     wait_until(lambda: _is_zombie(pid), "it goes on for ever")
     assert failure(hosts, "run", _again(run), script=script).failure_code == "time_limit"
+
+
+def test_the_guard_outlives_a_killed_keeper(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    varying = ["MARK", str(tmp_path), "run.box", "first", "4", "1000", "", "", "0", "-"]
+    script = f"echo $$ >{pid}; kill -9 $PPID; exec sleep 60"
+
+    subprocess.run(
+        ["sh", "-c", RUN, "toolswarm", *varying, "sh", "-c", script], stdout=subprocess.DEVNULL, start_new_session=True
+    )
+
+    wait_until(lambda: (tmp_path / "run.box.rc").exists(), "the guard has not ended it")
+    wait_until(lambda: _is_zombie(pid), "it goes on for ever")
+    assert (tmp_path / "run.box.rc").read_text() == "137 time_limit\n"
 
 
 def test_a_host_that_keeps_no_record_still_runs_commands(bare: Hosts) -> None:
