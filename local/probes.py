@@ -93,7 +93,8 @@ class TcpProbe:
 class HeartbeatProbe:
     """A worker's heartbeat is fresh, and so is its last question to the broker for tasks.
 
-    A worker that beats but no longer polls is connected and silent: its queue grows and nothing else shows it.
+    A worker that beats but no longer polls is connected and silent: its queue grows and nothing else shows it. One
+    whose slots are all taken has no reason to poll, and is left alone until one of its calls ends.
     """
 
     def __init__(self, broker_url: str, worker: str) -> None:
@@ -102,11 +103,14 @@ class HeartbeatProbe:
 
     async def check(self, within_s: float) -> str | None:
         """None when both are younger than `within_s` on the broker's clock."""
-        times, clock = await ask(
-            self._broker_url, ("HMGET", self._key, "seen_at", "polled_at"), ("TIME",), timeout_s=_TIMEOUT_S
-        )
+        fields = ("seen_at", "polled_at", "busy", "slots")
+        beat, clock = await ask(self._broker_url, ("HMGET", self._key, *fields), ("TIME",), timeout_s=_TIMEOUT_S)
         now = _clock(clock)
-        for what, at in zip(("heartbeat", "look at its queue"), _items(times), strict=True):
+        seen_at, polled_at, busy, slots = _items(beat)
+        signs = [("heartbeat", seen_at)]
+        if not _is_full(busy, slots):
+            signs.append(("look at its queue", polled_at))
+        for what, at in signs:
             if not isinstance(at, bytes):
                 return f"no {what} yet"
             age_s = now - float(at)
@@ -125,6 +129,10 @@ class KeyProbe:
         """None when it exists."""
         (found,) = await ask(self._broker_url, ("EXISTS", self._key), timeout_s=_TIMEOUT_S)
         return None if found == 1 else f"{self._key} is not held yet"
+
+
+def _is_full(busy: Reply, slots: Reply) -> bool:
+    return isinstance(busy, bytes) and isinstance(slots, bytes) and int(busy) >= int(slots) > 0
 
 
 def _items(reply: Reply) -> Sequence[Reply]:

@@ -126,9 +126,11 @@ def _catalogue(operations: list[Operation]) -> Check:
 def _workers(status: SwarmStatus, operations: list[Operation]) -> Iterator[Check]:
     for worker in status.workers:
         age_s = max(0.0, status.at - worker.polled_at)
-        ok = age_s <= POLL_STALE_S
+        full = worker.busy >= worker.slots > 0  # then it has no reason to poll
+        ok = full or age_s <= POLL_STALE_S
         fix = None if ok else "it is connected but takes no tasks: restart it"
-        yield Check(name=f"worker {worker.name}", ok=ok, found=f"polled {age_s:.1f} s ago", fix=fix)
+        found = f"polled {age_s:.1f} s ago{', all slots are taken' if full else ''}"
+        yield Check(name=f"worker {worker.name}", ok=ok, found=found, fix=fix)
     for tool in sorted({each.tool for each in operations} - {worker.tool for worker in status.workers}):
         waiting = status.backlog.get(f"tool.{tool}", 0)
         yield Check(
