@@ -8,7 +8,6 @@ import asyncio
 import concurrent.futures
 import inspect
 import logging
-import random
 import secrets
 import time
 import traceback
@@ -19,14 +18,15 @@ import msgspec
 
 from routing.signing import SignatureRefused, Verifier, check_call
 from store import keys
-from store.ledger import Grant, Ledger, Refusal, Release
+from store.ledger import Ledger, Refusal, Release
 from tasks.operation import NOT_DONE, OperationDeclaration, Postponed, Tool
 from toolswarm.errors import InvalidArguments, OperationFailed
-from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, encode
+from toolswarm.messages import Effect, ErrorInfo, ToolResult
 from toolswarm.states import State
-from workers import retry, spool
+from workers import spool
 from workers.attempt import Attempt, LeaseLost, StopReason
 from workers.breaking import Breaking
+from workers.endings import Endings, GiveBack
 from workers.renewal import Renewal
 from workers.spool import Spool
 
@@ -36,12 +36,8 @@ _CLAIM_RETRY_S = 10.0
 _FINISH_FIRST_S = 0.5
 """After this a result that the ledger does not take is written to disk."""
 _FINISH_RETRY_S = 60.0
-_LOST_SIGHT = ("connection_lost", "watcher_lost")
-_LOOK_AFTER_S = 1.0
-"""After a `verifiable` operation lost sight of its effect, another attempt looks for it this much later."""
 _THREAD_GRACE_S = 2.0
 """How long a function in a thread may take to notice that it is to stop."""
-MAX_RESULT_BYTES = 8 * 1024 * 1024
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,19 +46,6 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     operation: str
     header: object
-
-
-class GiveBack(msgspec.Struct, frozen=True, kw_only=True):
-    """The call is to be run again, by an attempt of its own."""
-
-    delay_s: float = 0.0
-    counts: bool = False
-    """Whether this attempt was one."""
-    fall_back: bool = False
-    """To be run by the next operation of its chain instead."""
-    code: str
-    otherwise: ToolResult | None = None
-    """How the call ends when its deadline or its last attempt comes first."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +82,7 @@ class Runner:
         self._breaking = breaking
         self._spool = results
         self._worker = worker
+        self._endings = Endings(tool.name, worker)
         self._queues = (keys.tool_queue(tool.name), keys.own_queue(tool.name, worker))
         self._threads = threads
         self.done = 0
@@ -143,7 +127,7 @@ class Runner:
                 check_call(envelope, grant.call, task.operation)
                 result = await self._attempt(attempt, asked_at)
             except SignatureRefused as error:
-                result = self._result(attempt, asked_at, State.FAILED, error=error.info())
+                result = self._endings.result(attempt, asked_at, State.FAILED, error=error.info())
             await attempt.teller.flush()
             return await self._end(attempt, result, asked_at)
         finally:
@@ -186,7 +170,7 @@ class Runner:
         if declaration is None:
             message = f"this worker's {self._tool.name} has no operation {name}: it runs another version"
             error = ErrorInfo(code="unknown_operation", message=message, retryable=True)
-            return self._result(attempt, asked_at, State.FAILED, error=error)
+            return self._endings.result(attempt, asked_at, State.FAILED, error=error)
         deadline_s = attempt.grant.deadline - attempt.grant.claimed_at
         by_deadline = deadline_s < declaration.time_limit_s
         limit_s = min(deadline_s, declaration.time_limit_s)
@@ -199,26 +183,28 @@ class Runner:
             if attempt.in_doubt:
                 found = await self._probe(declaration, attempt, arguments)
                 if found is not NOT_DONE:
-                    return self._success(attempt, asked_at, found)
+                    return self._endings.success(attempt, asked_at, declaration, found)
                 attempt.in_doubt = False
             if declaration.effect in (Effect.VERIFIABLE, Effect.ONCE) and not declaration.marks_effect:
                 await attempt.begin_effect_async()
             value = await self._guarded(declaration.function, attempt, arguments)
-            return self._success(attempt, asked_at, value)
+            return self._endings.success(attempt, asked_at, declaration, value)
         except Postponed as error:
-            return self._postponed(attempt, asked_at, error)
+            return self._endings.postponed(attempt, asked_at, error)
         except (OperationFailed, InvalidArguments) as error:
-            return self._failure(attempt, asked_at, declaration, error)
+            return self._endings.failure(attempt, asked_at, declaration, error)
         except (asyncio.CancelledError, LeaseLost):
             if attempt.stopped_by is None:
                 raise
-            return self._stopped(attempt, asked_at, declaration)
+            return self._endings.stopped(attempt, asked_at, declaration)
         except Exception as error:  # noqa: BLE001 - the outermost loop around foreign code; it is logged and told
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s failed with %s (its message may hold data):\n%s", name, type(error).__name__, frames)
+            if attempt.stopped_by is not None:
+                return self._endings.stopped(attempt, asked_at, declaration)
             message = f"{name} failed with {type(error).__name__}: see the worker's log"
             info = ErrorInfo(code="internal", message=message)
-            return self._result(attempt, asked_at, State.FAILED, error=info)
+            return self._endings.broken(attempt, asked_at, declaration, info)
         finally:
             timer.cancel()
 
@@ -260,105 +246,6 @@ class Runner:
             if in_thread.running() and not await _ends_within(in_thread, _THREAD_GRACE_S):
                 logger.error("%s does not stop: its thread goes on", attempt.call.operation)
             raise
-
-    # -- what is told ----------------------------------------------------------------------------------------
-
-    def _success(self, attempt: Attempt, asked_at: float, value: Any) -> ToolResult:
-        result = self._result(attempt, asked_at, State.SUCCEEDED, value=value)
-        size_bytes = len(encode(result))
-        if size_bytes > MAX_RESULT_BYTES:
-            message = f"the result has {size_bytes} bytes, more than {MAX_RESULT_BYTES}: ask for less at once"
-            info = ErrorInfo(code="result_too_large", message=message)
-            return self._result(attempt, asked_at, State.FAILED, error=info)
-        return result
-
-    def _failure(
-        self,
-        attempt: Attempt,
-        asked_at: float,
-        declaration: OperationDeclaration,
-        error: OperationFailed | InvalidArguments,
-    ) -> ToolResult | GiveBack:
-        info = error.info()
-        lost_sight = info.code in _LOST_SIGHT or (isinstance(error, OperationFailed) and error.in_doubt)
-        in_doubt = lost_sight and attempt.effect_begun
-        if not (in_doubt or attempt.in_doubt) or declaration.effect.may_run_again:
-            failed = self._result(attempt, asked_at, State.FAILED, error=info)
-            refused = isinstance(error, OperationFailed) and error.before_effect
-            begun = attempt.effect_begun and not refused
-            if attempt.grant.can_fall_back and retry.may_fall_back(info, effect=declaration.effect, effect_begun=begun):
-                return GiveBack(fall_back=True, code="fall_back", otherwise=failed)
-            pause_s = retry.pause_s(
-                info,
-                effect=declaration.effect,
-                effect_begun=attempt.effect_begun and not (refused and declaration.effect is Effect.VERIFIABLE),
-                attempt=attempt.grant.attempt,
-                now=time.time(),
-                random=random.random(),
-            )
-            return failed if pause_s is None else GiveBack(delay_s=pause_s, counts=True, code="retry", otherwise=failed)
-        unknown = self._result(attempt, asked_at, State.UNKNOWN, error=info)
-        if declaration.effect is Effect.VERIFIABLE and (in_doubt or info.retryable):
-            return GiveBack(delay_s=_LOOK_AFTER_S, counts=True, code="released", otherwise=unknown)
-        return unknown
-
-    def _postponed(self, attempt: Attempt, asked_at: float, error: Postponed) -> GiveBack:
-        info = ErrorInfo(code=error.failure_code, message=error.message, retryable=True, details=error.details)
-        state = State.UNKNOWN if attempt.in_doubt else State.FAILED
-        failed = self._result(attempt, asked_at, state, error=info)
-        return GiveBack(delay_s=error.delay_s, code="postponed", otherwise=failed)
-
-    def _stopped(
-        self, attempt: Attempt, asked_at: float, declaration: OperationDeclaration
-    ) -> ToolResult | GiveBack | None:
-        reason = attempt.stopped_by
-        if reason is StopReason.LOST:
-            return None
-        uncertain = (attempt.effect_begun or attempt.in_doubt) and not declaration.effect.may_run_again
-        if reason is StopReason.DRAIN and (not uncertain or declaration.effect is Effect.VERIFIABLE):
-            return GiveBack(code="released")
-        if uncertain:
-            message = f"stopped ({reason}) after its effect had begun: look before you repeat it"
-            details = {"stopped_by": str(reason), "worker": self._worker, "fence": attempt.fence}
-            info = ErrorInfo(code="outcome_unknown", message=message, details=details)
-            return self._result(attempt, asked_at, State.UNKNOWN, error=info)
-        if reason is StopReason.CANCEL:
-            info = ErrorInfo(code="cancelled", message="the call was cancelled while it ran")
-            return self._result(attempt, asked_at, State.CANCELLED, error=info)
-        if reason is StopReason.DEADLINE and not attempt.effect_begun:
-            info = ErrorInfo(code="deadline_passed", message="the deadline passed while it ran", retryable=True)
-            return self._result(attempt, asked_at, State.EXPIRED, error=info)
-        message = f"{declaration.name} took longer than its limit of {declaration.time_limit_s:g} s and was stopped"
-        info = ErrorInfo(code="time_limit", message=message, retryable=declaration.effect.may_run_again)
-        return self._result(attempt, asked_at, State.FAILED, error=info)
-
-    def _result(
-        self,
-        attempt: Attempt,
-        asked_at: float,
-        state: State,
-        *,
-        value: Any = None,
-        error: ErrorInfo | None = None,
-    ) -> ToolResult:
-        grant: Grant = attempt.grant
-        return ToolResult(
-            id=grant.id,
-            status=state,
-            value=value,
-            error=error,
-            meta=ResultMeta(
-                tool=self._tool.name,
-                operation=grant.call.operation,
-                worker=self._worker,
-                attempts=grant.attempt,
-                accepted_at=grant.accepted_at,
-                queued_s=round(grant.claimed_at - grant.accepted_at, 6),
-                ran_s=round(time.monotonic() - asked_at, 6),
-                executed_on=attempt.place,
-                fallback_from=grant.fallback_from,
-            ),
-        )
 
 
 async def _ends_within(in_thread: concurrent.futures.Future[Any], seconds: float) -> bool:

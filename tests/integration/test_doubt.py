@@ -60,6 +60,60 @@ async def test_a_verifiable_that_lost_sight_of_its_effect_looks_for_it(stack: St
     assert (result.status, result.value, result.meta.attempts) == (State.SUCCEEDED, "found a", 2)
 
 
+async def test_an_exception_after_the_effect_had_begun_is_told_as_unknown_with_the_evidence(
+    stack: Stack, front: Front
+) -> None:
+    stack.start_worker("trial", "w1")
+
+    result = await call(front, body("breaks", label="a"))
+
+    assert (result.status, result.error and result.error.code) == (State.UNKNOWN, "internal")
+    assert result.error
+    assert result.error.details["worker"] == "w1"
+    assert stack.marked() == ["effect a"]
+
+
+async def test_an_exception_after_an_effect_that_can_be_looked_for_makes_the_next_attempt_look(
+    stack: Stack, front: Front
+) -> None:
+    stack.start_beat()
+    stack.start_worker("trial", "w1")
+
+    result = await call(front, body("breaks_but_can_tell", label="a", effect_first=True))
+
+    assert (result.status, result.value) == (State.SUCCEEDED, "found a")
+    assert stack.marked() == ["effect a", "look a"]
+
+
+async def test_an_effect_whose_answer_is_too_large_has_succeeded_and_tells_the_beginning(
+    stack: Stack, front: Front
+) -> None:
+    stack.start_worker("trial", "w1")
+
+    result = await call(front, body("answers_at_length", label="a", size_bytes=9_000_000))
+
+    assert result.status is State.SUCCEEDED
+    assert (result.value["truncated"], result.value["size_bytes"]) == (True, 9_000_002)
+    assert result.value["beginning"].startswith('"aaaa')
+
+
+async def test_an_effect_whose_answer_is_no_json_has_succeeded_all_the_same(stack: Stack, front: Front) -> None:
+    stack.start_worker("trial", "w1")
+
+    result = await call(front, body("answers_in_tongues", label="a"))
+
+    assert (result.status, stack.marked()) == (State.SUCCEEDED, ["effect a"])
+    assert "cannot be written as JSON" in result.value["left_out"]
+
+
+async def test_a_read_whose_answer_is_too_large_fails_and_says_what_to_do(stack: Stack, front: Front) -> None:
+    stack.start_worker("trial", "w1")
+
+    result = await call(front, body("reads_at_length", size_bytes=9_000_000))
+
+    assert (result.status, result.error and result.error.code) == (State.FAILED, "result_too_large")
+
+
 async def test_a_transient_failure_that_is_safe_to_repeat_is_retried(stack: Stack, front: Front) -> None:
     stack.start_beat()
     stack.start_worker("trial", "w1")

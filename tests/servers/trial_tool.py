@@ -143,6 +143,40 @@ def loses_sight(resources: None, run: Run, *, label: str, effect_first: bool) ->
     raise OperationFailed("the answer was lost", code="connection_lost", in_doubt=True)
 
 
+@operation(effect=Effect.ONCE)
+def breaks(resources: None, run: Run, *, label: str) -> str:
+    """Have an effect, and then fall over."""
+    mark(f"effect {label}")
+    raise RuntimeError(label)
+
+
+@operation(effect=Effect.VERIFIABLE, probe=look)
+def breaks_but_can_tell(resources: None, run: Run, *, label: str, effect_first: bool) -> str:
+    """Have an effect that can be looked for, and then fall over."""
+    mark(f"effect {label}")
+    raise RuntimeError(label)
+
+
+@operation(effect=Effect.ONCE)
+def answers_at_length(resources: None, run: Run, *, label: str, size_bytes: int) -> str:
+    """Have an effect, and a long answer."""
+    mark(f"effect {label}")
+    return label * size_bytes
+
+
+@operation(effect=Effect.ONCE)
+def answers_in_tongues(resources: None, run: Run, *, label: str) -> object:
+    """Have an effect, and an answer that is no JSON."""
+    mark(f"effect {label}")
+    return {"answer": object()}
+
+
+@operation(effect=Effect.READ)
+def reads_at_length(resources: None, run: Run, *, size_bytes: int) -> str:
+    """Change nothing, and have a long answer."""
+    return "x" * size_bytes
+
+
 @operation(effect=Effect.READ)
 def postponed(resources: None, run: Run, *, label: str, times: int, delay_s: float) -> list[str]:
     """Be postponed some times, then give back what was noted."""
@@ -188,6 +222,7 @@ TOOL = Tool(
     operations=(
         *(echo, slow_read, slow_once, stubborn, where, poison, fail, flaky, crash),
         *(fetch, store, depend),
+        *(breaks, breaks_but_can_tell, answers_at_length, answers_in_tongues, reads_at_length),
         *(verifiable, loses_sight, postponed, chatty, open_session, count_in_session),
     ),
 )
