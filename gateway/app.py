@@ -83,6 +83,7 @@ def make_app(front: Front, settings: Gateway, drain: Drain) -> ASGIApp:
         Resource("/v1/calls/{id}", GET=known(calls.state), DELETE=known(calls.cancel)),
         Resource("/tools/{tool}/{operation}", POST=known(tools.run)),
         Resource("/v1/calls:batch", POST=known(calls.submit_batch)),
+        Resource("/v1/calls/{id}/value", GET=known(calls.value)),
         Resource("/v1/calls/{id}/events", GET=known(calls.events)),
         Resource("/v1/tools", GET=known(tools.list_all)),
         Resource("/v1/tools/{name}", GET=known(tools.find)),

@@ -76,6 +76,10 @@ class BoundedFront:
         async with self._answered():
             return await self._front.cancel(call_id, caller)
 
+    def value(self, call_id: str, caller: Caller) -> AsyncIterator[bytes]:
+        """The call's whole value in pieces, each of which is waited for no longer than the broker may take."""
+        return self._front.value(call_id, caller)
+
     def events(self, call_id: str, caller: Caller) -> AsyncIterator[CallEvent]:
         """The states of the call; unbounded, the stream that relays them has its own end."""
         return self._front.events(call_id, caller)

@@ -1,10 +1,11 @@
 """`/v1/calls`: submit one or many, wait, look, cancel, follow; and `/v1/route`, which only explains."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp
 
 from gateway import body as bodies
@@ -97,6 +98,12 @@ class Calls:
         wait_s = queried_wait_s(request, self._settings.max_wait_s)
         return json_response(await self._front.state(request.path_params["id"], caller, wait_s))
 
+    async def value(self, request: Request, caller: Caller) -> ASGIApp:
+        """`GET /v1/calls/{id}/value`: the value alone and whole, also when it was too large for the result."""
+        pieces = self._front.value(request.path_params["id"], caller)
+        first = await anext(pieces)  # what is refused is refused before the answer has begun
+        return StreamingResponse(_joined(first, pieces), media_type=JSON_TYPE)
+
     async def cancel(self, request: Request, caller: Caller) -> ASGIApp:
         """`DELETE /v1/calls/{id}`: 200 when the call has ended, 202 when it was only asked to."""
         result = await self._front.cancel(request.path_params["id"], caller)
@@ -131,6 +138,12 @@ class Calls:
         if isinstance(outcome, ToolswarmError):
             return outcome
         return await self._front.settled(outcome, caller, wait_s)
+
+
+async def _joined(first: bytes, further: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in further:
+        yield piece
 
 
 def _decoded(call: msgspec.Raw) -> SubmitBody | ToolResult | ToolswarmError:

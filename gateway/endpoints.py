@@ -103,6 +103,15 @@ V1_PATHS: dict[str, Any] = {
             },
         },
     },
+    "/v1/calls/{id}/value": {
+        "parameters": [_ID],
+        "get": {
+            "operationId": "read_value",
+            "summary": "The value of a call that succeeded, whole, also when the result has only its beginning",
+            "tags": ["calls"],
+            "responses": {"200": _answer("The value.", {}), **_PROBLEM},
+        },
+    },
     "/v1/calls/{id}/events": {
         "parameters": [_ID],
         "get": {

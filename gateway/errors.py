@@ -73,6 +73,8 @@ _FACES: dict[type[ToolswarmError], _Face] = {
     NoSuchPath: _Face(404, "No such path"),
     MethodNotAllowed: _Face(405, "Method not allowed"),
     BodyTimedOut: _Face(408, "The body did not arrive in time"),
+    errors.NoValue: _Face(409, "The call has no value"),
+    errors.ValueGone: _Face(410, "The value is not kept any more"),
     errors.IdempotencyConflict: _Face(409, "Idempotency key already used"),
     errors.PayloadTooLarge: _Face(413, "Payload too large"),
     errors.InvalidArguments: _Face(422, "Invalid arguments"),

@@ -25,7 +25,8 @@ from store.dead import DeadLetters
 from store.ledger import Acceptance, Fallback, Ledger, Share, Submission, not_found
 from store.sessions import queue_of_session
 from store.waiter import Waiter
-from toolswarm.errors import InvalidArguments, InvalidRequest, ToolswarmError, UnknownOperation
+from store.whole import WholeValues
+from toolswarm.errors import InvalidArguments, InvalidRequest, NoValue, ToolswarmError, UnknownOperation
 from toolswarm.ids import CallId, is_call_id, new_call_id
 from toolswarm.messages import (
     CallEvent,
@@ -39,7 +40,9 @@ from toolswarm.messages import (
     ToolCall,
     ToolResult,
     canonical,
+    encode,
 )
+from toolswarm.states import State
 
 T = TypeVar("T")
 _CATALOGUE_RETRY_S = 0.25
@@ -74,6 +77,8 @@ class Front:
         self._dead = DeadDesk(
             DeadLetters(broker, retention_s=store.retention_s), operations=self.operations, submit=self._submit_as
         )
+        self._cache = Broker(store.cache_url, timeout_s=configuration.gateway.broker_timeout_s, connections=1)
+        self._whole = WholeValues(self._cache, keep_s=store.retention_s)
         self._waiter = Waiter(store.broker_url, self._ledger, new_call_id())
 
     @classmethod
@@ -94,6 +99,7 @@ class Front:
     async def close(self) -> None:
         """Stop listening and close the connections; bears being called twice."""
         await self._waiter.stop()
+        await self._cache.close()
         await self._broker.close()
 
     async def ready(self) -> None:
@@ -180,6 +186,24 @@ class Front:
             return found
         now, _ = await self._bounded(self._ledger.watch(call_id, caller.tenant, self._waiter.channel))
         return now
+
+    async def value(self, call_id: str, caller: Caller) -> AsyncIterator[bytes]:
+        """The JSON of the call's whole value, in pieces; it was too large for the result, or it is one piece.
+
+        Raises:
+            CallNotFound: no such call of this caller's tenant.
+            NoValue: it has not ended, or not well.
+            ValueGone: it was too large, and is not kept any more.
+            BrokerUnavailable: nobody answered in time.
+        """
+        result = await self.result(call_id, caller, 0)
+        if result.status is not State.SUCCEEDED:
+            raise NoValue(f"the call has no value: it is {result.status}", status=result.status.value)
+        if result.meta.whole is None:
+            yield encode(result.value)
+            return
+        async for piece in self._whole.pieces(call_id, result.meta.whole):
+            yield piece
 
     async def cancel(self, call_id: str, caller: Caller) -> ToolResult:
         """Ask that the call stop; the state says what came of it so far.

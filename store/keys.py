@@ -35,6 +35,7 @@ __all__ = [
     "idempotency_key",
     "intake_seen_key",
     "own_queue",
+    "piece_key",
     "queue_list",
     "reply_key",
     "tool_queue",
@@ -142,6 +143,11 @@ def breaker_key(tool: str, target_digest: str) -> str:
 def breaker_board(tool: str) -> str:
     """zset, targets whose breakers are not closed or count failures -> the last one; expires 10 min after it."""
     return f"ts:breakers:{tool}"
+
+
+def piece_key(call_id: str, number: int) -> str:
+    """string in the cache's Redis, a piece of a value that is too large for the ledger; expires after `retention_s`."""
+    return f"ts:piece:{call_id}:{number}"
 
 
 def dead_key(tenant: str) -> str:

@@ -15,12 +15,14 @@ import msgspec
 from store.ledger import Grant
 from tasks.operation import OperationDeclaration, Postponed
 from toolswarm.errors import InvalidArguments, OperationFailed
-from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, encode
+from toolswarm.messages import Effect, ErrorInfo, ResultMeta, ToolResult, WholeValue, encode
 from toolswarm.states import State
 from workers import retry
 from workers.attempt import Attempt, StopReason
 
-MAX_RESULT_BYTES = 8 * 1024 * 1024
+_ENCODER = msgspec.json.Encoder()
+MAX_VALUE_BYTES = 8 * 1024 * 1024
+"""Of a value in the ledger, as JSON."""
 _MAX_DETAILS_BYTES = 64 * 1024
 _BEGINNING_CHARACTERS = 16 * 1024
 """So much of a value that is too large is told all the same."""
@@ -49,23 +51,44 @@ class Endings:
         self._tool = tool
         self._worker = worker
 
-    def success(self, attempt: Attempt, asked_at: float, declaration: OperationDeclaration, value: Any) -> ToolResult:
-        """The operation answered. What it changed is done, also when its answer cannot be told whole."""
+    def success(
+        self, attempt: Attempt, asked_at: float, declaration: OperationDeclaration, value: Any
+    ) -> tuple[ToolResult, bytes | None]:
+        """The operation answered: the result, and its whole value when that is too large for it.
+
+        What it changed is done, also when its answer cannot be told.
+        """
         result = self.result(attempt, asked_at, State.SUCCEEDED, value=value)
         try:
-            size_bytes = len(encode(result))
+            whole = _ENCODER.encode(value)
         except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
             message = f"{declaration.name} answered what cannot be written as JSON ({type(error).__name__})"
             if declaration.effect is Effect.READ:
-                return self.result(attempt, asked_at, State.FAILED, error=ErrorInfo(code="internal", message=message))
-            return self.result(attempt, asked_at, State.SUCCEEDED, value={"left_out": message})
-        if size_bytes <= MAX_RESULT_BYTES:
-            return result
-        if declaration.effect is Effect.READ:
-            message = f"the result has {size_bytes} bytes, more than {MAX_RESULT_BYTES}: ask for less at once"
+                info = ErrorInfo(code="internal", message=message)
+                return self.result(attempt, asked_at, State.FAILED, error=info), None
+            return self.result(attempt, asked_at, State.SUCCEEDED, value={"left_out": message}), None
+        if len(whole) <= MAX_VALUE_BYTES:
+            return result, None
+        told = msgspec.structs.replace(result, value=_beginning(whole))
+        return told, whole
+
+    def too_large(
+        self,
+        attempt: Attempt,
+        asked_at: float,
+        declaration: OperationDeclaration,
+        result: ToolResult,
+        whole: bytes,
+        *,
+        kept: bool,
+    ) -> ToolResult:
+        """What is told of a value that is too large; a read that nobody could get whole has failed."""
+        if not kept and declaration.effect is Effect.READ:
+            message = f"the value has {len(whole)} bytes, more than {MAX_VALUE_BYTES}: ask for less at once"
             info = ErrorInfo(code="result_too_large", message=message)
             return self.result(attempt, asked_at, State.FAILED, error=info)
-        return self.result(attempt, asked_at, State.SUCCEEDED, value=_beginning(value))
+        where = WholeValue(size_bytes=len(whole), sha256=hashlib.sha256(whole).hexdigest(), kept=kept)
+        return msgspec.structs.replace(result, meta=msgspec.structs.replace(result.meta, whole=where))
 
     def failure(
         self,
@@ -181,15 +204,10 @@ def _uncertain(attempt: Attempt, declaration: OperationDeclaration) -> bool:
     return (attempt.effect_begun or attempt.in_doubt) and not declaration.effect.may_run_again
 
 
-def _beginning(value: Any) -> dict[str, Any]:
+def _beginning(whole: bytes) -> dict[str, Any]:
     """What is told of a value that is too large: of another shape, so that nobody takes a part for the whole."""
-    whole = encode(value)
-    return {
-        "truncated": True,
-        "size_bytes": len(whole),
-        "sha256": hashlib.sha256(whole).hexdigest(),
-        "beginning": whole[: 4 * _BEGINNING_CHARACTERS].decode(errors="ignore")[:_BEGINNING_CHARACTERS],
-    }
+    beginning = whole[: 4 * _BEGINNING_CHARACTERS].decode(errors="ignore")[:_BEGINNING_CHARACTERS]
+    return {"truncated": True, "size_bytes": len(whole), "beginning": beginning}
 
 
 def _bounded(info: ErrorInfo) -> ErrorInfo:

@@ -13,6 +13,7 @@ from store.breakers import BreakerRules, Breakers
 from store.configuration import Configuration
 from store.connection import Broker
 from store.ledger import Ledger
+from store.whole import WholeValues
 from tasks.operation import Tool
 from toolswarm.errors import BrokerUnavailable
 from workers.attempt import StopReason
@@ -43,6 +44,7 @@ class Host:
         self._thread = LoopThread("calls")
         self._threads = concurrent.futures.ThreadPoolExecutor(slots, thread_name_prefix="operation")
         self.broker = Broker(store.broker_url, timeout_s=max(1.0, store.lease_s))
+        self._cache = Broker(store.cache_url, timeout_s=max(1.0, store.lease_s), connections=1)
         self.ledger = Ledger(
             self.broker,
             retention_s=store.retention_s,
@@ -58,6 +60,7 @@ class Host:
             verifier=verifier,
             renewal=self.renewal,
             results=self.spool,
+            whole=WholeValues(self._cache, keep_s=store.retention_s),
             breaking=Breaking(Breakers(self.broker, tool.name, rules)),
             worker=worker,
             threads=self._threads,
@@ -98,6 +101,7 @@ class Host:
     async def _close(self) -> None:
         await self._delivery.stop()
         await self.renewal.stop()
+        await self._cache.close()
         await self.broker.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 

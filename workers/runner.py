@@ -19,6 +19,7 @@ import msgspec
 from routing.signing import SignatureRefused, Verifier, check_call
 from store import keys
 from store.ledger import Ledger, Refusal, Release
+from store.whole import WholeValues
 from tasks.operation import NOT_DONE, OperationDeclaration, Postponed, Tool
 from toolswarm.errors import InvalidArguments, OperationFailed
 from toolswarm.messages import Effect, ErrorInfo, ToolResult
@@ -71,6 +72,7 @@ class Runner:
         renewal: Renewal,
         breaking: Breaking,
         results: Spool,
+        whole: WholeValues,
         worker: str,
         threads: concurrent.futures.Executor,
     ) -> None:
@@ -81,6 +83,7 @@ class Runner:
         self._renewal = renewal
         self._breaking = breaking
         self._spool = results
+        self._whole = whole
         self._worker = worker
         self._endings = Endings(tool.name, worker)
         self._queues = (keys.tool_queue(tool.name), keys.own_queue(tool.name, worker))
@@ -183,12 +186,12 @@ class Runner:
             if attempt.in_doubt:
                 found = await self._probe(declaration, attempt, arguments)
                 if found is not NOT_DONE:
-                    return self._endings.success(attempt, asked_at, declaration, found)
+                    return await self._success(attempt, asked_at, declaration, found)
                 attempt.in_doubt = False
             if declaration.effect in (Effect.VERIFIABLE, Effect.ONCE) and not declaration.marks_effect:
                 await attempt.begin_effect_async()
             value = await self._guarded(declaration.function, attempt, arguments)
-            return self._endings.success(attempt, asked_at, declaration, value)
+            return await self._success(attempt, asked_at, declaration, value)
         except Postponed as error:
             return self._endings.postponed(attempt, asked_at, error)
         except (OperationFailed, InvalidArguments) as error:
@@ -207,6 +210,15 @@ class Runner:
             return self._endings.broken(attempt, asked_at, declaration, info)
         finally:
             timer.cancel()
+
+    async def _success(
+        self, attempt: Attempt, asked_at: float, declaration: OperationDeclaration, value: Any
+    ) -> ToolResult:
+        result, whole = self._endings.success(attempt, asked_at, declaration, value)
+        if whole is None:
+            return result
+        kept = await self._whole.keep(attempt.grant.id, whole)
+        return self._endings.too_large(attempt, asked_at, declaration, result, whole, kept=kept)
 
     async def _probe(self, declaration: OperationDeclaration, attempt: Attempt, arguments: dict[str, Any]) -> Any:
         """What an earlier attempt left, or NOT_DONE.

@@ -1,12 +1,20 @@
 """Calls whose effect can be looked for, calls that wait for a budget, sessions, and what operations say."""
 
+import asyncio
+import hashlib
 import time
 from itertools import pairwise
+from typing import Any
+
+import pytest
 
 from routing.front import Caller, Front
-from tests.servers.stack import Stack
+from tests.servers.gateway import start_gateway
+from tests.servers.stack import API_KEY, Stack
 from tests.servers.waiting import until, until_async
-from toolswarm.messages import Context, SubmitBody, ToolResult
+from toolswarm import AsyncClient, Client
+from toolswarm.errors import ValueGone
+from toolswarm.messages import Context, SubmitBody, ToolResult, WholeValue, encode
 from toolswarm.states import State
 
 ME = Caller()
@@ -14,6 +22,11 @@ ME = Caller()
 
 def body(operation: str, **arguments: object) -> SubmitBody:
     return SubmitBody(operation=f"trial.{operation}", arguments=arguments)
+
+
+def sha256_of(value: object) -> str:
+    """Of its JSON."""
+    return hashlib.sha256(encode({"": value})[4:-1]).hexdigest()
 
 
 async def call(front: Front, request: SubmitBody) -> ToolResult:
@@ -95,6 +108,7 @@ async def test_an_effect_whose_answer_is_too_large_has_succeeded_and_tells_the_b
     assert result.status is State.SUCCEEDED
     assert (result.value["truncated"], result.value["size_bytes"]) == (True, 9_000_002)
     assert result.value["beginning"].startswith('"aaaa')
+    assert result.meta.whole == WholeValue(size_bytes=9_000_002, sha256=sha256_of("a" * 9_000_000), kept=True)
 
 
 async def test_an_effect_whose_answer_is_no_json_has_succeeded_all_the_same(stack: Stack, front: Front) -> None:
@@ -106,7 +120,38 @@ async def test_an_effect_whose_answer_is_no_json_has_succeeded_all_the_same(stac
     assert "cannot be written as JSON" in result.value["left_out"]
 
 
-async def test_a_read_whose_answer_is_too_large_fails_and_says_what_to_do(stack: Stack, front: Front) -> None:
+async def test_the_client_fetches_a_value_whole_that_is_too_large_for_the_result(stack: Stack) -> None:
+    stack.start_worker("trial", "w1")
+    url = start_gateway(stack)
+
+    async with AsyncClient(url, API_KEY) as swarm:
+        value = await swarm.call("trial.reads_at_length", size_bytes=9_000_000)
+    with Client(url, API_KEY) as blocking:
+        handle = await asyncio.to_thread(blocking.submit, "trial.answers_at_length", label="b", size_bytes=9_000_000)
+        again = await asyncio.to_thread(handle.result)
+
+    assert (value, again) == ("x" * 9_000_000, "b" * 9_000_000)
+
+
+async def test_a_whole_value_that_is_not_kept_any_more_is_told_as_gone(stack: Stack) -> None:
+    stack.start_worker("trial", "w1")
+    url = start_gateway(stack)
+    with Client(url, API_KEY) as swarm:
+        handle = await asyncio.to_thread(swarm.submit, "trial.answers_at_length", label="b", size_bytes=9_000_000)
+        await asyncio.to_thread(handle.outcome)
+        with stack.valkey.client() as connected:
+            cache: Any = connected
+            cache.execute_command("SELECT", 1)
+            cache.flushdb()
+
+        with pytest.raises(ValueGone):
+            await asyncio.to_thread(handle.result)
+
+
+async def test_a_read_that_is_too_large_and_cannot_be_kept_fails_and_says_what_to_do(
+    stack: Stack, front: Front
+) -> None:
+    stack.settings["TOOLSWARM_STORE__CACHE_URL"] = "unix:///nowhere.sock?db=0"
     stack.start_worker("trial", "w1")
 
     result = await call(front, body("reads_at_length", size_bytes=9_000_000))

@@ -36,6 +36,7 @@ class Stack:
         (self.folder / "public.pem").write_bytes(public)
         self.settings = {
             "TOOLSWARM_STORE__BROKER_URL": valkey.url,
+            "TOOLSWARM_STORE__CACHE_URL": valkey.url.replace("db=0", "db=1"),
             "TOOLSWARM_SIGNING__PRIVATE_KEY_FILE": str(self.folder / "private.pem"),
             "TOOLSWARM_SIGNING__PUBLIC_KEY_FILE": str(self.folder / "public.pem"),
             "TOOLSWARM_TOOLS__MODULES": '["tests.servers.trial_tool", "tests.servers.spare_tool"]',

@@ -14,7 +14,7 @@ from toolswarm.endpoint import HTTP_SCHEMES, Endpoint, find_endpoint
 from toolswarm.errors import ToolswarmError, WaitTimedOut
 from toolswarm.handle import timed_out
 from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
-from toolswarm.options import DEFAULT_TIMEOUT_S, CallOptions, OptionChanges, value_of
+from toolswarm.options import DEFAULT_TIMEOUT_S, CallOptions, OptionChanges, value_of, whole_value
 from toolswarm.patience import EARLY_ANSWER_S, RESULT_BACKOFF_S, Patience
 from toolswarm.states import State
 from toolswarm.transport import AsyncTransport, Outcome
@@ -68,8 +68,9 @@ class AsyncCallHandle:
         Raises:
             CallFailed, CallCancelled, CallExpired, OutcomeUnknown: it ended without success.
             WaitTimedOut: it has not ended within `timeout_s`; it goes on.
+            ValueGone: it succeeded, but its value was too large for the result and is not kept any more.
         """
-        return value_of(await self.outcome(timeout_s))
+        return await self.value_until(time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s))
 
     async def outcome(self, timeout_s: float | None = None) -> ToolResult:
         """Wait for the call and give all that is known of its end, whatever that was.
@@ -78,6 +79,14 @@ class AsyncCallHandle:
             WaitTimedOut: it has not ended within `timeout_s`; it goes on.
         """
         return await self.outcome_until(time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s))
+
+    async def value_until(self, until: float) -> Any:
+        """`result`, up to an instant of the monotonic clock."""
+        ended = await self.outcome_until(until)
+        value = value_of(ended)
+        if ended.meta.whole is None:
+            return value
+        return whole_value(ended, await persist(lambda: self._transport.value(ended.id), Patience(until=until)))
 
     async def outcome_until(self, until: float) -> ToolResult:
         """The same, up to an instant of the monotonic clock."""
@@ -154,7 +163,7 @@ class AsyncCalls:
         """
         until = self._until()
         handle = await self._submit(self._body(operation, arguments), until, wait=True)
-        return value_of(await handle.outcome_until(until))
+        return await handle.value_until(until)
 
     async def submit(self, operation: str, /, **arguments: Any) -> AsyncCallHandle:
         """Have an operation run, and give a handle for it as soon as the call is accepted.

@@ -48,6 +48,10 @@ class AsyncHttpTransport:
         """The result, or after `wait_s` the state so far."""
         return await self._ask(wire.result_request(call_id, wait_s), ToolResult)
 
+    async def value(self, call_id: str) -> bytes:
+        """The JSON of the call's whole value."""
+        return wire.value_bytes(*await self._send(wire.value_request(call_id)))
+
     async def cancel(self, call_id: str) -> ToolResult:
         """Ask that the call stop."""
         return await self._ask(wire.cancel_request(call_id), ToolResult)

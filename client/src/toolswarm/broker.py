@@ -18,7 +18,14 @@ import msgspec
 from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.catalogue import choose
 from toolswarm.endpoint import Endpoint, shown_url
-from toolswarm.errors import AuthenticationFailed, BrokerUnavailable, ConfigurationError, ToolswarmError, Unavailable
+from toolswarm.errors import (
+    AuthenticationFailed,
+    BrokerUnavailable,
+    ConfigurationError,
+    InvalidRequest,
+    ToolswarmError,
+    Unavailable,
+)
 from toolswarm.intake import (
     INTAKE_QUEUE,
     INTAKE_TASK,
@@ -84,6 +91,14 @@ class BrokerTransport:
         """The result, or after the wait the state so far."""
         wait_s = min(wait_s, RESULT_WAIT_S)
         return self._answer(self._ask("result", id=call_id, wait_s=wait_s), wait_s, ToolResult)
+
+    def value(self, call_id: str) -> bytes:
+        """Refused: a whole value lies where only the gateway reaches it.
+
+        Raises:
+            InvalidRequest: always.
+        """
+        raise InvalidRequest("the value is too large for the broker: ask the gateway for it (an http URL)", id=call_id)
 
     def cancel(self, call_id: str) -> ToolResult:
         """Ask that the call stop."""

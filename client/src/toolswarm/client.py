@@ -15,7 +15,7 @@ from toolswarm.endpoint import HTTP_SCHEMES, Endpoint, find_endpoint
 from toolswarm.errors import WaitTimedOut
 from toolswarm.handle import CallHandle, persist
 from toolswarm.messages import DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
-from toolswarm.options import DEFAULT_TIMEOUT_S, CallOptions, OptionChanges, value_of
+from toolswarm.options import DEFAULT_TIMEOUT_S, CallOptions, OptionChanges
 from toolswarm.patience import Patience
 from toolswarm.states import State
 from toolswarm.transport import Outcome, Transport
@@ -60,7 +60,7 @@ class Calls:
             GatewayUnreachable: no gateway answers.
         """
         until = time.monotonic() + self._options.timeout_s
-        return value_of(self._submit(self._body(operation, arguments), until, wait=True).outcome_until(until))
+        return self._submit(self._body(operation, arguments), until, wait=True).value_until(until)
 
     def submit(self, operation: str, /, **arguments: Any) -> CallHandle:
         """Have an operation run, and give a handle for it as soon as the call is accepted.

@@ -82,6 +82,18 @@ class CallNotFound(RequestRefused):
     code = "call_not_found"
 
 
+class NoValue(RequestRefused):
+    """The call has no value: it has not ended, or not well."""
+
+    code = "no_value"
+
+
+class ValueGone(RequestRefused):
+    """The value was too large for the result, and the whole is not kept any more; `details` has `size_bytes`."""
+
+    code = "value_gone"
+
+
 class IdempotencyConflict(RequestRefused):
     """The idempotency key was used before, for another request."""
 

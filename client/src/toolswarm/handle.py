@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from toolswarm.errors import ToolswarmError, WaitTimedOut
 from toolswarm.messages import CallEvent, ToolResult
-from toolswarm.options import value_of
+from toolswarm.options import value_of, whole_value
 from toolswarm.patience import EARLY_ANSWER_S, RESULT_BACKOFF_S, Patience
 from toolswarm.states import State
 from toolswarm.transport import Transport
@@ -41,8 +41,9 @@ class CallHandle:
         Raises:
             CallFailed, CallCancelled, CallExpired, OutcomeUnknown: it ended without success.
             WaitTimedOut: it has not ended within `timeout_s`; it goes on.
+            ValueGone: it succeeded, but its value was too large for the result and is not kept any more.
         """
-        return value_of(self.outcome(timeout_s))
+        return self.value_until(time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s))
 
     def outcome(self, timeout_s: float | None = None) -> ToolResult:
         """Wait for the call and give all that is known of its end, whatever that was.
@@ -52,6 +53,14 @@ class CallHandle:
         """
         until = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         return self.outcome_until(until)
+
+    def value_until(self, until: float) -> Any:
+        """`result`, up to an instant of the monotonic clock."""
+        ended = self.outcome_until(until)
+        value = value_of(ended)
+        if ended.meta.whole is None:
+            return value
+        return whole_value(ended, persist(lambda: self._transport.value(ended.id), Patience(until=until)))
 
     def outcome_until(self, until: float) -> ToolResult:
         """The same, up to an instant of the monotonic clock."""

@@ -42,6 +42,10 @@ class HttpTransport:
         """The result, or after `wait_s` the state so far."""
         return self._ask(wire.result_request(call_id, wait_s), ToolResult)
 
+    def value(self, call_id: str) -> bytes:
+        """The JSON of the call's whole value."""
+        return wire.value_bytes(*self._send(wire.value_request(call_id)))
+
     def cancel(self, call_id: str) -> ToolResult:
         """Ask that the call stop."""
         return self._ask(wire.cancel_request(call_id), ToolResult)

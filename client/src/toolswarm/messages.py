@@ -94,6 +94,17 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     details: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
+class WholeValue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The value that was too large for the result, which has only its beginning."""
+
+    size_bytes: int
+    """Of its JSON."""
+    sha256: str
+    """Of its JSON, in hexadecimal."""
+    kept: bool = False
+    """Whether `GET /v1/calls/{id}/value` gives it, as long as the result can be read; not promised."""
+
+
 class ResultMeta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a call was run."""
 
@@ -111,6 +122,8 @@ class ResultMeta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     executed_on: str | None = None
     """Where the effect happened: a host name, `api.github.com`, …"""
     fallback_from: str | None = None
+    whole: WholeValue | None = None
+    """Present when `value` is only the beginning of what the operation answered."""
 
 
 class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,12 +1,21 @@
 """What can be said of a call beside its arguments, and the body that is sent for it."""
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import msgspec
 
-from toolswarm.errors import CallCancelled, CallEnded, CallExpired, CallFailed, InvalidRequest, OutcomeUnknown
+from toolswarm.errors import (
+    CallCancelled,
+    CallEnded,
+    CallExpired,
+    CallFailed,
+    InvalidRequest,
+    OutcomeUnknown,
+    ValueGone,
+)
 from toolswarm.messages import CacheMode, Context, Priority, SubmitBody, ToolResult
 from toolswarm.states import State
 
@@ -80,6 +89,18 @@ _ENDS: dict[State, type[CallEnded]] = {
     State.EXPIRED: CallExpired,
     State.UNKNOWN: OutcomeUnknown,
 }
+
+
+def whole_value(result: ToolResult, whole: bytes) -> Any:
+    """The value of a call whose result has only the beginning.
+
+    Raises:
+        ValueGone: what came is not what the result speaks of.
+    """
+    told = result.meta.whole
+    if told is None or hashlib.sha256(whole).hexdigest() != told.sha256:
+        raise ValueGone("the value arrived incomplete: ask again", size_bytes=len(whole))
+    return msgspec.json.decode(whole)
 
 
 def value_of(result: ToolResult) -> Any:

@@ -34,6 +34,10 @@ class ThreadedTransport:
         """The result, or after `wait_s` the state so far."""
         return await self._ask(lambda: self._transport.result(call_id, wait_s=wait_s))
 
+    async def value(self, call_id: str) -> bytes:
+        """The JSON of the call's whole value."""
+        return await self._ask(lambda: self._transport.value(call_id))
+
     async def cancel(self, call_id: str) -> ToolResult:
         """Ask that the call stop."""
         return await self._ask(lambda: self._transport.cancel(call_id))

@@ -30,6 +30,10 @@ class Transport(Protocol):
         """The result, or after `wait_s` the state so far."""
         ...
 
+    def value(self, call_id: str) -> bytes:
+        """The JSON of the call's whole value."""
+        ...
+
     def cancel(self, call_id: str) -> ToolResult:
         """Ask that the call stop."""
         ...
@@ -76,6 +80,10 @@ class AsyncTransport(Protocol):
 
     async def result(self, call_id: str, *, wait_s: float) -> ToolResult:
         """The result, or after `wait_s` the state so far."""
+        ...
+
+    async def value(self, call_id: str) -> bytes:
+        """The JSON of the call's whole value."""
         ...
 
     async def cancel(self, call_id: str) -> ToolResult:

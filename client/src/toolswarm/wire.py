@@ -15,6 +15,7 @@ from toolswarm.transport import Outcome
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_MARGIN_S = 10.0
 """How much longer than the wait an answer may take before the link counts as dead."""
+VALUE_WAIT_S = 20.0
 EVENT_SILENCE_S = 45.0
 """The gateway sends a comment every 15 s; three missing ones mean that the link is dead."""
 
@@ -70,6 +71,22 @@ def batch_request(bodies: Sequence[SubmitBody], wait_s: float) -> Request:
 def result_request(call_id: str, wait_s: float) -> Request:
     """GET /v1/calls/{id}."""
     return Request(method="GET", path=f"{_call(call_id)}?wait={wait_s:.3f}", wait_s=wait_s)
+
+
+def value_request(call_id: str) -> Request:
+    """GET /v1/calls/{id}/value."""
+    return Request(method="GET", path=f"{_call(call_id)}/value", wait_s=VALUE_WAIT_S)
+
+
+def value_bytes(status: int, body: bytes, headers: Mapping[str, str]) -> bytes:
+    """The value in an answer.
+
+    Raises:
+        ToolswarmError: of the class that the problem in the answer names.
+    """
+    if status >= 300:
+        raise error_from_answer(status, body, headers)
+    return body
 
 
 def cancel_request(call_id: str) -> Request:

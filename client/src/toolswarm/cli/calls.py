@@ -29,7 +29,7 @@ def call(operation: str, /, *words: Words, flags: CallFlags = PLAIN_FLAGS) -> in
         # Submit first, wait then: whoever presses Ctrl-C learns the id of the call that goes on.
         handle = swarm.submit(operation, **arguments_of(swarm, operation, words))
         try:
-            return _show(handle.outcome(), json=flags.json)
+            return _show(handle, handle.outcome(), json=flags.json)
         except KeyboardInterrupt:
             sys.stderr.write(f"the call goes on: toolswarm result {handle.id}, or toolswarm cancel {handle.id}\n")
             raise
@@ -70,7 +70,8 @@ def result(
         url: The swarm, when it should not be found by itself.
     """
     with Client(url) as client:
-        return _show(client.handle(call_id).outcome(timeout_s), json=json)
+        handle = client.handle(call_id)
+        return _show(handle, handle.outcome(timeout_s), json=json)
 
 
 def cancel(call_id: str, /, *, json: Json = False, url: Url = None) -> int:
@@ -91,10 +92,10 @@ def cancel(call_id: str, /, *, json: Json = False, url: Url = None) -> int:
         return OK
 
 
-def _show(ended: ToolResult, *, json: bool) -> int:
-    value = value_of(ended)
+def _show(handle: CallHandle, ended: ToolResult, *, json: bool) -> int:
+    value_of(ended)
     if json:
         print_json(ended)
     else:
-        print_value(value)
+        print_value(handle.result())
     return exit_of_state(ended.status)
