@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         sys.stderr.write("usage: python -m workers TOOL | intake\n")
         return 2
+    _raise_descriptor_limit()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         configuration = load(os.environ)
@@ -44,6 +46,12 @@ def main(arguments: list[str]) -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"workers: {error}\n")
         return _EXIT_CONFIGURATION
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow this process all descriptors it may have; many systems start with 1024, for the sake of `select`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def find_tool(name: str, configuration: Configuration) -> Tool:
