@@ -32,6 +32,11 @@ class Desktop(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What keeps commands in. `landlock`: files, network and signals (Linux 6.12); `landlock-files`: the same, but a
     command may send signals to other processes of the worker's user (Linux 6.2); `none`: the worker's own rights. A
     machine that cannot give it runs no command."""
+    sandbox_metadata: Literal["auto", "hidden", "refused", "open"] = "auto"
+    """How modes, owners, times and attributes of files outside are kept from commands, which Landlock does not do.
+    `hidden`: those files are not there (mounts of its own; takes root or user namespaces); `refused`: chmod, chown,
+    touch and the like fail on all files, which breaks git and others; `open`: they are not kept; `auto`: the first of
+    `hidden` and `refused` that the machine gives."""
     sandbox_read: tuple[str, ...] = ()
     """Files and folders that commands may read and execute besides the system's and the tenant's root."""
     sandbox_write: tuple[str, ...] = ()

@@ -88,8 +88,9 @@ async def run_command(
     """Run a command and wait for its end.
 
     A program is started with its arguments, without a shell. It may read the system's programs and libraries, and read
-    and change your root folder and its own TMPDIR; the rest of the machine's files, other processes and, unless the
-    operator allows it, the network are out of its reach (the result says what was in force). When it ends, runs out of
+    and change your root folder and its own TMPDIR. The rest of the machine's files it can neither read nor change, nor
+    their modes, owners and times; whether it can see that they are there, the result's `sandbox.metadata` says. Other
+    processes' memory and, unless the operator allows it, the network are out of its reach. When it ends, runs out of
     time or is cancelled, everything that it started is killed, too: for a server or a shell that is to stay, use
     `process_start`. A command that fails is no failed call: look at `exit_code`.
     """
@@ -109,7 +110,7 @@ async def run_command(
         ended = await run_watched(job, run.begin_effect_async, tell)
     if ended.watched.exec_errno is not None:
         raise not_executable(desk, argv[0], os.strerror(ended.watched.exec_errno))
-    result = _result(ended, desk.policy.in_force(ended.watched.abi), raw=raw)
+    result = _result(ended, desk.policy.in_force(ended.watched.in_force), raw=raw)
     if ended.watched.crowded:
         raise OperationFailed(
             f"{shown(argv[0])} had more than {desk.policy.processes} processes and was killed; let it start fewer",

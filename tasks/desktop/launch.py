@@ -1,11 +1,13 @@
 """Starting a command under a watcher (see `tasks.sandbox.watcher`), from the worker's event loop."""
 
 import asyncio
+import errno
 import os
 import socket
 from dataclasses import dataclass
 
 from tasks.desktop.keeping import hand_over
+from tasks.sandbox.confine import InForce
 from tasks.sandbox.request import Request, write_request
 from tasks.sandbox.watcher import SIGNAL, START, STOP, Descriptors
 from toolswarm.errors import OperationFailed
@@ -13,6 +15,7 @@ from toolswarm.errors import OperationFailed
 _TRIES = 2
 """A keeper that was killed since the last command takes the request with it: nothing has run, so ask another."""
 _READY_S = 20.0
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _SETTLE_S = 3.0
 """How long the watcher may take beyond the grace before we stop waiting for it."""
 
@@ -44,7 +47,10 @@ async def launch(command: Command, streams: Streams) -> "Watched":
         OperationFailed: `sandbox_unavailable` when the machine cannot give the sandbox; `overloaded`.
     """
     for _ in range(_TRIES):
-        watched = await _ask(command, streams)
+        try:
+            watched = await _ask(command, streams)
+        except OSError as error:
+            raise no_descriptors(error) from error
         try:
             first = asyncio.FIRST_COMPLETED
             await asyncio.wait((watched.ready, watched.gone), timeout=_READY_S, return_when=first)
@@ -57,6 +63,18 @@ async def launch(command: Command, streams: Streams) -> "Watched":
         watched.close()
     raise OperationFailed(
         "the process that watches the command was killed before it began; try again",
+        code="overloaded",
+        retryable=True,
+        before_effect=True,
+    )
+
+
+def no_descriptors(error: OSError) -> OperationFailed:
+    """What is said when the worker or the machine has no descriptor left; any other error is raised as it is."""
+    if error.errno not in NO_DESCRIPTORS:
+        raise error
+    return OperationFailed(
+        "the worker has too many files open for another command; try again later",
         code="overloaded",
         retryable=True,
         before_effect=True,
@@ -136,9 +154,10 @@ class Watched(asyncio.Protocol):
         )
 
     @property
-    def abi(self) -> int:
-        """Landlock's ABI in force; 0 without."""
-        return int(self.report["ready"])
+    def in_force(self) -> InForce:
+        """What the command was put under."""
+        abi, metadata = self.report["ready"].split()
+        return InForce(int(abi), metadata)
 
     @property
     def exit_code(self) -> int | None:

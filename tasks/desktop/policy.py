@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from store.tool_settings import Desktop
+from tasks.sandbox.confine import InForce
 from tasks.sandbox.request import Sandbox
 
 LEAST_ABI = {"landlock": 6, "landlock-files": 3}
@@ -78,6 +79,9 @@ class SandboxInForce(msgspec.Struct, frozen=True, kw_only=True):
     """`landlock`, `landlock-files` or `none`, as the operator has configured it."""
     landlock_abi: int
     """The version of Landlock that was in force; 0: none."""
+    metadata: str
+    """Modes, owners, times and attributes of files outside. `hidden`: the files are not there, the system's are mounted
+    read-only; `refused`: none can be changed, in your root folder neither, but seen; `open`: as their modes allow."""
     network: str
     """`none`, `all`, or the TCP ports that may be connected to."""
     reads: tuple[str, ...]
@@ -87,6 +91,14 @@ class SandboxInForce(msgspec.Struct, frozen=True, kw_only=True):
     processes: int
     memory_bytes: int
     """For each process."""
+
+
+def _mounts() -> tuple[str, ...]:
+    """The folders that the system's files lie in, and those files that are elsewhere (/etc/resolv.conf often is)."""
+    folders = (*_FOLDERS, "/etc", "/proc", "/sys", "/dev")
+    files = {os.path.realpath(path) for path in _SYSTEM if not path.startswith(("/proc/", "/sys/"))}
+    known = tuple(f"{os.path.realpath(folder)}/" for folder in folders)
+    return (*folders, *sorted(path for path in files if not f"{path}/".startswith(known)))
 
 
 class Policy:
@@ -117,8 +129,18 @@ class Policy:
             write=tuple(map(os.path.abspath, settings.sandbox_write)),
             devices=_DEVICES,
             network=settings.sandbox_network,
+            metadata=settings.sandbox_metadata,
+            mounts=_mounts(),
             connect_ports=settings.sandbox_ports if settings.sandbox_network else (),
         )
+
+    def may_execute(self, program: str, root: Path) -> bool:
+        """Whether the sandbox lets the program at this absolute path be executed, if there is one."""
+        if self.profile == "none":
+            return True
+        settings = self._settings
+        folders = (*_FOLDERS, *settings.sandbox_read, *settings.sandbox_write, str(root))
+        return any(Path(program).resolve().is_relative_to(Path(folder).resolve()) for folder in folders)
 
     @cached_property
     def path(self) -> str:
@@ -135,14 +157,15 @@ class Policy:
         ]
         return ":".join(dict.fromkeys(parts))
 
-    def in_force(self, abi: int) -> SandboxInForce:
+    def in_force(self, given: InForce) -> SandboxInForce:
         """What a result says of it."""
         settings = self._settings
         confined = self.profile != "none"
         ports = ",".join(map(str, settings.sandbox_ports))
         return SandboxInForce(
             profile=self.profile,
-            landlock_abi=abi,
+            landlock_abi=given.abi,
+            metadata=given.metadata,
             network="all" if not confined else "none" if not settings.sandbox_network else ports or "all",
             reads=("system", *settings.sandbox_read) if confined else ("all",),
             writes=("root", "TMPDIR", *settings.sandbox_write) if confined else ("all",),

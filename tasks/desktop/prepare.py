@@ -5,12 +5,12 @@ import posixpath
 import re
 import shutil
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tasks.confined import Confined, shown
 from tasks.desktop.desk import Desk
-from tasks.desktop.launch import Command
+from tasks.desktop.launch import NO_DESCRIPTORS, Command, no_descriptors
 from tasks.desktop.policy import GRACE_S, new_temporary
 from tasks.sandbox.request import Request
 from toolswarm.errors import OperationFailed
@@ -50,11 +50,24 @@ def prepared(desk: Desk, tenant: str, wanted: Wanted) -> Generator[Command, None
     root = desk.root(tenant)
     temporary = new_temporary()
     environment = _environment(wanted.env, root=root, path=desk.policy.path, temporary=temporary)
-    with root.open_folder(wanted.cwd) as folder_fd:
+    with ExitStack() as opened:
+        try:
+            folder_fd = opened.enter_context(root.open_folder(wanted.cwd))
+        except OperationFailed as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_DESCRIPTORS:
+                raise no_descriptors(error.__cause__) from error
+            raise
+        if not os.access(".", os.X_OK, dir_fd=folder_fd, effective_ids=True):
+            raise OperationFailed(
+                f"cwd {shown(wanted.cwd)} cannot be entered: its mode forbids it (x)",
+                code="permission",
+                before_effect=True,
+            )
         request = Request(
-            program=_find_program(wanted.argv, root, cwd=wanted.cwd, path=environment["PATH"]),
+            program=_find_program(desk, wanted.argv, root, cwd=wanted.cwd),
             argv=tuple(_checked(argument, "argv") for argument in wanted.argv),
             environment={name: _checked(value, f"env {name}") for name, value in environment.items()},
+            root=str(root.root),
             temporary=temporary,
             terminal=wanted.terminal,
             limits=desk.policy.limits,
@@ -102,12 +115,12 @@ def _environment(wanted: Mapping[str, str], *, root: Confined, path: str, tempor
     return {"LANG": "C.UTF-8"} | handed_on | fixed | dict(wanted)
 
 
-def _find_program(argv: Sequence[str], root: Confined, *, cwd: str, path: str) -> str:
+def _find_program(desk: Desk, argv: Sequence[str], root: Confined, *, cwd: str) -> str:
     name = _checked(argv[0], "argv")
     if not name:
         raise _invalid("argv[0], the program, is empty")
     if "/" not in name:
-        found = shutil.which(name, path=path)
+        found = shutil.which(name, path=desk.policy.path)
         if found is None or not os.path.isabs(found):
             raise OperationFailed(
                 f"there is no program {shown(name)} on the PATH of commands; give its path, or have it installed",
@@ -116,8 +129,14 @@ def _find_program(argv: Sequence[str], root: Confined, *, cwd: str, path: str) -
             )
         return found
     if name.startswith("/"):
-        if not os.path.isfile(name):
-            raise OperationFailed(f"there is no program {shown(name)}", code="not_found", before_effect=True)
+        # One answer for "not there" and "not allowed", else it would tell what lies outside.
+        if not desk.policy.may_execute(name, root.root) or not os.path.isfile(name):
+            raise OperationFailed(
+                f"there is no program {shown(name)} that commands may execute: it must be the system's, in your root "
+                "folder or in the operator's sandbox_read",
+                code="not_found",
+                before_effect=True,
+            )
         executable = os.access(name, os.X_OK)
     else:
         with root.open_file(posixpath.join(cwd, name)) as fd:

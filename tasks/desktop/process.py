@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from tasks.desktop.launch import Command, Streams, Watched, launch
+from tasks.desktop.launch import Command, Streams, Watched, launch, no_descriptors
 from tasks.desktop.streams import Throttled, let_go
 from tasks.output import CappedOutput
 from toolswarm.errors import OperationFailed
@@ -53,7 +53,10 @@ async def run_watched(job: Job, before_start: Callable[[], Awaitable[None]], tel
     pipes = _Pipes(job.stdin)
     try:
         with ExitStack() as theirs:
-            streams = await pipes.open(outputs, theirs)
+            try:
+                streams = await pipes.open(outputs, theirs)
+            except OSError as error:
+                raise no_descriptors(error) from error
             watched = await launch(job.command, streams)
         try:
             await before_start()

@@ -81,7 +81,7 @@ async def process_start(
         idle_timeout_s=terms.idle_timeout_s,
         total_timeout_s=terms.total_timeout_s,
         buffer_bytes=terms.buffer_bytes,
-        sandbox=desk.policy.in_force(session.watched.abi),
+        sandbox=desk.policy.in_force(session.watched.in_force),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from tasks.desktop.launch import Command, Streams, Watched, launch
+from tasks.desktop.launch import Command, Streams, Watched, launch, no_descriptors
 from tasks.desktop.ring import Piece, Ring
 from tasks.desktop.streams import Throttled, let_go
 
@@ -75,7 +75,10 @@ class Session:
         """Start it; when anything fails, nothing of it is left."""
         try:
             with ExitStack() as theirs:
-                streams = await self._open(theirs)
+                try:
+                    streams = await self._open(theirs)
+                except OSError as error:
+                    raise no_descriptors(error) from error
                 self._watched = await launch(command, streams)
             await before_start()
             self._watched.start()

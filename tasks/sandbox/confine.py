@@ -1,4 +1,4 @@
-"""What a process does to itself before it becomes the command: limits, no privileges, Landlock and seccomp.
+"""What a process does to itself before it becomes the command: limits, its view, no privileges, Landlock and seccomp.
 
 Any step that fails is told to the worker, and the command is not run.
 """
@@ -7,8 +7,11 @@ import ctypes
 import errno
 import os
 import resource
+import tempfile
+from typing import NamedTuple
 
-from tasks.sandbox import landlock, seccomp
+from tasks.beneath import open_beneath
+from tasks.sandbox import landlock, seccomp, view
 from tasks.sandbox.request import Request, Sandbox
 
 _PR_CAPBSET_READ = 23
@@ -24,17 +27,33 @@ class Refused(Exception):
     """The command is not run, because it would run with less of a sandbox than was configured; says why."""
 
 
+class InForce(NamedTuple):
+    """What a process has been put under."""
+
+    abi: int
+    """Landlock's; 0 without."""
+    metadata: str
+    """How what lies outside keeps its modes, owners, times and attributes: `hidden`, `refused` or `open`."""
+
+
+_machine = {"metadata": "refused"}
+"""What `auto` means here; found by `prepare`."""
+
+
 def prepare() -> None:
     """Do once what each command would have to do again: a process that is forked from this one has it."""
     seccomp.prepare()
     if landlock.abi():
         landlock.Ruleset(tcp=False).close()
+    stage = tempfile.mkdtemp(prefix="toolswarm-view-")
+    try:
+        _machine["metadata"] = "hidden" if view.is_available(stage) else "refused"
+    finally:
+        os.rmdir(stage)
 
 
-def confine(request: Request, folders: tuple[int, ...]) -> int:
-    """Put this process under the request's limits and sandbox; `folders` (descriptors) may be read and written.
-
-    Returns the ABI of Landlock that is in force, 0 without.
+def confine(request: Request, *, root: int, folder: int) -> InForce:
+    """Put this process under the request's limits and sandbox, into the open `folder` beneath the open `root`.
 
     Raises:
         Refused: the machine cannot give it.
@@ -42,20 +61,49 @@ def confine(request: Request, folders: tuple[int, ...]) -> int:
     _limit(request)
     sandbox = request.sandbox
     if sandbox is None:
+        os.fchdir(folder)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        return 0
+        return InForce(0, "open")
     version = landlock.abi()
     if version < sandbox.needs_abi:
         raise Refused(f"Landlock ABI {version}, needs {sandbox.needs_abi}")
+    metadata = _machine["metadata"] if sandbox.metadata == "auto" else sandbox.metadata
     try:
-        rules = _rules(sandbox, folders, terminal=request.terminal)
+        if metadata == "hidden":
+            _enter_view(request, sandbox, root=root, folder=folder)
+        else:
+            os.fchdir(folder)
+        temporary = os.open(request.temporary, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        rules = _rules(sandbox, (root, temporary), terminal=request.terminal)
         _drop_capabilities()
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         rules.restrict()
-        seccomp.install(network=sandbox.network)
+        seccomp.install(network=sandbox.network, metadata=metadata != "refused")
     except OSError as error:
         raise Refused(f"{error.filename or 'the kernel'}: {error.strerror}") from error
-    return version
+    return InForce(version, metadata)
+
+
+def _enter_view(request: Request, sandbox: Sandbox, *, root: int, folder: int) -> None:
+    """Have nothing mounted but what the command may use; its descriptors still lead to the old mounts."""
+    temporary = os.stat(request.temporary)
+    top, inner = (os.readlink(f"/proc/self/fd/{fd}") for fd in (root, folder))
+    view.enter(
+        stage=request.temporary,
+        system=sandbox.mounts,
+        read=sandbox.read,
+        write=(request.root, request.temporary, *sandbox.write),
+    )
+    shown = os.open(request.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    if inner != top and not inner.startswith(top.rstrip("/") + "/"):
+        raise Refused("its working folder has been moved out of the root folder")
+    below = os.fsencode(os.path.relpath(inner, top))
+    entered = open_beneath(shown, below, os.O_PATH | os.O_DIRECTORY)
+    if not (os.path.sameopenfile(shown, root) and os.path.sameopenfile(entered, folder)):
+        raise Refused("its root folder or its working folder has been replaced meanwhile")
+    if not os.path.samestat(temporary, os.stat(request.temporary)):
+        raise Refused("its temporary folder is not what it was")  # whatever it is now, Landlock would let be written
+    os.fchdir(entered)
 
 
 def _limit(request: Request) -> None:

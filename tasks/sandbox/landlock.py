@@ -1,7 +1,7 @@
 """Landlock: the kernel keeps a process, and all that it starts, to the folders and ports it was given.
 
 It decides when a file is opened, made, renamed or removed. It does not decide about `stat`, `chmod`, `utime` and
-extended attributes: those stay with the file's owner and mode.
+extended attributes: those are kept by the command's view (`tasks.sandbox.view`), or refused (`tasks.sandbox.seccomp`).
 """
 
 import ctypes

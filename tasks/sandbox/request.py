@@ -18,6 +18,10 @@ class Sandbox(NamedTuple):
     write: Sequence[str]
     devices: Sequence[str]
     network: bool
+    metadata: str
+    """How modes, owners, times and attributes of files outside are kept: `hidden`, `refused`, `open`, or `auto`."""
+    mounts: Sequence[str]
+    """With `hidden`: what is there to be read, as far as it exists."""
     connect_ports: Sequence[int]
     """With network: the only TCP ports; empty: all."""
 
@@ -28,6 +32,8 @@ class Request(NamedTuple):
     program: str
     argv: Sequence[str]
     environment: dict[str, str]
+    root: str
+    """Where the root folder's descriptor leads."""
     temporary: str
     """A folder that is made for the command, and removed behind it."""
     terminal: bool

@@ -29,6 +29,7 @@ _MODE_FILTER = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 _SET_IDS = 0o6000
+_IOPRIO_PROCESS = 1
 _NEW_NAMESPACES = 0x7E020080
 _PROTOCOLS = (0, socket.IPPROTO_ICMP, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6)
 _TYPE = 0xF
@@ -95,9 +96,34 @@ _ALWAYS = (
     Denial(("openat",), conditions=(AnyBit(2, os.O_CREAT), AnyBit(3, _SET_IDS))),
     # The limits and the priority of other processes of the same user, the worker's among them.
     Denial(("prlimit64",), conditions=(AnyBit(0),)),
+    Denial(("setpriority",), conditions=(AnyBit(0),)),  # of a group's or a user's processes
     Denial(("setpriority",), conditions=(AnyBit(1),)),
+    Denial(("ioprio_set",), conditions=(NoneOf(0, (_IOPRIO_PROCESS,)),)),
+    Denial(("ioprio_set",), conditions=(AnyBit(1),)),
+    Denial(
+        ("sched_setparam", "sched_setscheduler", "sched_setattr", "sched_setaffinity"),
+        conditions=(AnyBit(0),),
+    ),
+    # System V's and POSIX' named memory, semaphores and queues outlive the command, and are shared by its user's.
+    Denial(
+        (
+            *("shmget", "shmat", "shmctl", "semget", "semop", "semtimedop", "semctl", "msgget", "msgsnd", "msgrcv"),
+            *("msgctl", "mq_open", "mq_unlink"),
+        ),
+        errno.ENOSYS,
+    ),
     # A datagram socket, also one of a pair, can send to any path.
     Denial(("socketpair",), errno.EACCES, (NoneOf(1, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET), _TYPE),)),
+)
+_NO_METADATA = (
+    Denial(("setxattrat", "removexattrat", "file_setattr"), errno.ENOSYS),
+    Denial(
+        (
+            *("chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat"),
+            *("utime", "utimes", "futimesat", "utimensat"),
+            *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
+        )
+    ),
 )
 _NO_NETWORK = (Denial(("socket",), errno.EACCES),)
 _NETWORK = (
@@ -112,6 +138,12 @@ _X86_64 = (
     | {"request_key": 249, "keyctl": 250, "openat": 257, "mkdirat": 258, "mknodat": 259, "fchmodat": 268}
     | {"unshare": 272, "perf_event_open": 298, "prlimit64": 302, "open_by_handle_at": 304, "setns": 308}
     | {"finit_module": 313, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323}
+    | {"sched_setparam": 142, "sched_setscheduler": 144, "sched_setaffinity": 203, "ioprio_set": 251}
+    | {"sched_setattr": 314, "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64, "semop": 65, "semctl": 66}
+    | {"msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "semtimedop": 220, "mq_open": 240, "mq_unlink": 241}
+    | {"chown": 92, "fchown": 93, "lchown": 94, "utime": 132, "utimes": 235, "fchownat": 260, "futimesat": 261}
+    | {"utimensat": 280, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197}
+    | {"lremovexattr": 198, "fremovexattr": 199}
 )
 _AARCH64 = (
     {"mknodat": 33, "mkdirat": 34, "fchmod": 52, "fchmodat": 53, "openat": 56, "unshare": 97, "kexec_load": 104}
@@ -119,6 +151,11 @@ _AARCH64 = (
     | {"add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "perf_event_open": 241, "prlimit64": 261}
     | {"open_by_handle_at": 265, "setns": 268, "finit_module": 273, "bpf": 280, "userfaultfd": 282}
     | {"kexec_file_load": 294}
+    | {"setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16}
+    | {"ioprio_set": 30, "fchownat": 54, "fchown": 55, "utimensat": 88, "sched_setparam": 118}
+    | {"sched_setscheduler": 119, "sched_setaffinity": 122, "sched_setattr": 274, "mq_open": 180, "mq_unlink": 181}
+    | {"msgget": 186, "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192}
+    | {"semop": 193, "shmget": 194, "shmctl": 195, "shmat": 196}
 )
 _EVERYWHERE = {
     "io_uring_setup": 425,
@@ -126,7 +163,7 @@ _EVERYWHERE = {
     "io_uring_register": 427,
     "clone3": 435,
     "openat2": 437,
-} | {"mount_setattr": 442, "fchmodat2": 452}
+} | {"mount_setattr": 442, "fchmodat2": 452, "setxattrat": 463, "removexattrat": 466, "file_setattr": 469}
 NUMBERS = {"x86_64": _X86_64 | _EVERYWHERE, "aarch64": _AARCH64 | _EVERYWHERE}
 """Machine -> system call -> its number; one that a machine lacks is not in its table."""
 _AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -144,16 +181,19 @@ class _Program(ctypes.Structure):
 def prepare() -> None:
     """Assemble the filters now, so that each process that is forked from this one has them."""
     for network in (False, True):
-        _program(network)
+        for metadata in (False, True):
+            _program(network, metadata)
 
 
-def install(*, network: bool) -> None:
+def install(*, network: bool, metadata: bool) -> None:
     """Put this process, and all that it starts, under the filter for good; it must have `no_new_privs`.
+
+    Without `metadata`, no mode, owner, time or extended attribute of any file can be changed.
 
     Raises:
         OSError: ENOSYS on a machine whose system calls are not known here, or without seccomp.
     """
-    program = _program(network)
+    program = _program(network, metadata)
     if program is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
@@ -162,15 +202,15 @@ def install(*, network: bool) -> None:
 
 
 @cache
-def _program(network: bool) -> _Program | None:
+def _program(network: bool, metadata: bool) -> _Program | None:
     machine = os.uname().machine
     if machine not in NUMBERS:
         return None
-    steps = [_Instruction(*step) for step in assemble(machine, network=network)]
+    steps = [_Instruction(*step) for step in assemble(machine, network=network, metadata=metadata)]
     return _Program(len(steps), (_Instruction * len(steps))(*steps))
 
 
-def assemble(machine: str, *, network: bool) -> Iterator[Step]:
+def assemble(machine: str, *, network: bool, metadata: bool) -> Iterator[Step]:
     """The filter as a program of classic BPF."""
     yield (_LOAD, 0, 0, _OFFSET_ARCHITECTURE)
     yield (_JUMP_EQUAL, 1, 0, _AUDIT_ARCHITECTURES[machine])
@@ -179,7 +219,7 @@ def assemble(machine: str, *, network: bool) -> Iterator[Step]:
     if machine == "x86_64":
         yield (_JUMP_AT_LEAST, 0, 1, _X32)
         yield (_RETURN, 0, 0, _ERROR | errno.ENOSYS)
-    for denial in _ALWAYS + (_NETWORK if network else _NO_NETWORK):
+    for denial in _ALWAYS + (_NETWORK if network else _NO_NETWORK) + (() if metadata else _NO_METADATA):
         for name in denial.names:
             number = NUMBERS[machine].get(name)
             if number is not None:

@@ -8,9 +8,9 @@ process group by `setsid` or a double fork is found, too. When the command itsel
 From the worker, in this order: START; then any number of SIGNAL and a number (one byte); STOP means SIGTERM, and
 SIGKILL after the grace. The end of the socket means SIGKILL at once, or never to start.
 
-To the worker, in lines: `ready ABI`, when all is prepared and confined, or `refused WHY`; `begun`, when the program is
-being run, or `exec ERRNO` before it; `crowded` when it is killed for its number of processes; `ran MICROSECONDS` and
-`exit CODE` or `signal NUMBER`; and `gone` when nothing of it is left.
+To the worker, in lines: `ready ABI METADATA`, when all is prepared and confined, or `refused WHY`; `begun`, when the
+program is being run, or `exec ERRNO` before it; `crowded` when it is killed for its number of processes;
+`ran MICROSECONDS` and `exit CODE` or `signal NUMBER`; and `gone` when nothing of it is left.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ import termios
 import time
 from typing import NamedTuple
 
-from tasks.sandbox.confine import Refused, confine
+from tasks.sandbox.confine import InForce, Refused, confine
 from tasks.sandbox.processes import descendants, kill, kill_descendants, running_on_machine
 from tasks.sandbox.remove import remove_folder
 from tasks.sandbox.request import Request, read_request
@@ -87,7 +87,8 @@ def _fork_command(request: Request, given: Descriptors, go: int) -> int:
     if pid != 0:
         return pid
     try:
-        os.write(given.control, b"ready %d\n" % _become_command(request, given, watcher))
+        in_force = _become_command(request, given, watcher)
+        os.write(given.control, f"ready {in_force.abi} {in_force.metadata}\n".encode())
         if os.read(go, 1) == START:
             os.execve(request.program, list(request.argv), request.environment)  # noqa: S606 (no shell, on purpose)
     except Refused as error:
@@ -98,17 +99,15 @@ def _fork_command(request: Request, given: Descriptors, go: int) -> int:
         os._exit(127)
 
 
-def _become_command(request: Request, given: Descriptors, watcher: int) -> int:
+def _become_command(request: Request, given: Descriptors, watcher: int) -> InForce:
     """Everything but the program itself; every descriptor but the three streams closes when that is executed."""
     try:
         os.setsid()
-        os.fchdir(given.folder)
         for number, fd in enumerate((given.stdin, given.stdout, given.stderr)):
             os.dup2(fd, number)
         if request.terminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        temporary = os.open(request.temporary, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        abi = confine(request, (given.root, temporary))
+        in_force = confine(request, root=given.root, folder=given.folder)
     except OSError as error:
         raise Refused(f"it could not be prepared: {error.strerror}") from error
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # should the command's first act be to kill its watcher
@@ -117,7 +116,7 @@ def _become_command(request: Request, given: Descriptors, watcher: int) -> int:
     for handled in _RESET:
         signal.signal(handled, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    return abi
+    return in_force
 
 
 class _Watcher:

@@ -136,7 +136,7 @@ async def test_the_rest_of_the_machine_cannot_be_read(desk: Desk, path: str) -> 
     result = await run_argv(desk, "sh", "-c", 'if [ -d "$1" ]; then ls -a "$1"; else cat "$1"; fi', "sh", path)
 
     assert (result.exit_code != 0, result.stdout) == (True, "")
-    assert "Permission denied" in result.stderr
+    assert "Permission denied" in result.stderr or "No such file" in result.stderr
 
 
 async def test_neither_path_nor_link_nor_git_leads_out(desk: Desk, root: Path, outside: Path) -> None:
@@ -177,7 +177,7 @@ async def test_a_program_outside_cannot_be_executed_unless_the_operator_adds_its
         await run_argv(open_desk(root), argv)
     allowed = await run_argv(open_desk(root, sandbox_read=(str(outside),)), argv)
 
-    assert (caught.value.failure_code, caught.value.before_effect) == ("not_executable", True)
+    assert (caught.value.failure_code, caught.value.before_effect) == ("not_found", True)
     assert "sandbox_read" in caught.value.message
     assert allowed.exit_code == 0
     assert allowed.sandbox.reads == ("system", str(outside))
@@ -265,4 +265,6 @@ def test_the_numbers_of_system_calls_are_the_kernels(machine: str, header: str) 
     known = {name: number for name, number in seccomp.NUMBERS[machine].items() if name in numbers}
 
     assert {name: numbers[name] for name in known} == known
-    assert seccomp.NUMBERS[machine].keys() - known.keys() <= {"fchmodat2"}  # younger than some headers
+    assert seccomp.NUMBERS[machine].keys() - known.keys() <= {
+        *("fchmodat2", "setxattrat", "removexattrat", "file_setattr")  # younger than some headers
+    }
