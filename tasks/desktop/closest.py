@@ -4,11 +4,12 @@ Bounded: a few telling lines of the text are looked up among all lines of the fi
 they point to are compared as a whole.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from rapidfuzz import fuzz, process
 
-_SEARCHED_CHARACTERS = 2 << 20
+SEARCHED_CHARACTERS = 2 << 20
 _LINE_CHARACTERS = 400
 _TEXT_LINES = 200
 _TELLING_LINES = 3
@@ -28,32 +29,34 @@ class Closest(NamedTuple):
     text: str
 
 
-def closest(content: str, wanted: str) -> Closest | None:
-    """The most similar lines; None when nothing is much like the text."""
-    whole = content[:_SEARCHED_CHARACTERS].split("\n")
+def closest(content: str, wanted: str, checkpoint: Callable[[], None]) -> Closest | None:
+    """The most similar lines; None when nothing is much like the text. `checkpoint` is called now and then."""
+    whole = content[:SEARCHED_CHARACTERS].split("\n")
     lines = [line[:_LINE_CHARACTERS] for line in whole]
     wanted_lines = [line[:_LINE_CHARACTERS] for line in wanted.removesuffix("\n").split("\n")][:_TEXT_LINES]
     target = "\n".join(wanted_lines)
     best: tuple[float, int, int] | None = None
     height = len(wanted_lines)
-    for start in _places(lines, wanted_lines):
+    for start in _places(lines, wanted_lines, checkpoint):
+        checkpoint()
         score = fuzz.ratio(target, "\n".join(lines[start : start + height]), score_cutoff=best[0] if best else 0)
         if best is None or score > best[0]:
             best = (score, start, start + height)
     if best is None:
         return None
-    score, start, end = _trimmed(lines, target, best)
+    score, start, end = _trimmed(lines, target, best, checkpoint)
     if score < _LEAST_SCORE:
         return None
     end = min(end, len(lines))
     return Closest(start + 1, end, round(score / 100, 3), "\n".join(whole[start:end]))
 
 
-def _places(lines: list[str], wanted: list[str]) -> list[int]:
+def _places(lines: list[str], wanted: list[str], checkpoint: Callable[[], None]) -> list[int]:
     """Where the text might begin."""
     telling = sorted(range(len(wanted)), key=lambda number: -len(wanted[number].strip()))[:_TELLING_LINES]
     places: dict[int, None] = {}
     for number in telling:
+        checkpoint()
         found = process.extract(
             wanted[number], lines, scorer=fuzz.ratio, limit=_PLACES_OF_EACH, score_cutoff=_LEAST_LINE_SCORE
         )
@@ -62,10 +65,13 @@ def _places(lines: list[str], wanted: list[str]) -> list[int]:
     return list(places)
 
 
-def _trimmed(lines: list[str], target: str, best: tuple[float, int, int]) -> tuple[float, int, int]:
+def _trimmed(
+    lines: list[str], target: str, best: tuple[float, int, int], checkpoint: Callable[[], None]
+) -> tuple[float, int, int]:
     """The file may have a line more or less than the text."""
     _, first, last = best
     for start in range(max(0, first - 1), first + 2):
+        checkpoint()
         for end in range(max(start + 1, last - 2), last + 3):
             score = fuzz.ratio(target, "\n".join(lines[start:end]), score_cutoff=best[0])
             if score > best[0]:

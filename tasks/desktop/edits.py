@@ -11,14 +11,15 @@ from msgspec import Meta
 
 from tasks.atomic import Draft
 from tasks.confined import Confined, Place, failure, shown
-from tasks.desktop.closest import closest
+from tasks.desktop.closest import SEARCHED_CHARACTERS
 from tasks.desktop.desk import Desk
+from tasks.desktop.edit_errors import no_match, too_much, wrong_count
 from tasks.desktop.effects import PointOfNoReturn, stop_if_asked
 from tasks.desktop.encodings import MARKS, codec, encoded, mark_of, to_text
 from tasks.desktop.files import Path
 from tasks.desktop.journal import change
 from tasks.desktop.line_diff import unified_diff
-from tasks.desktop.patching import CountMismatch, Patched, Replacement, patch
+from tasks.desktop.patching import Bounds, CountMismatch, Patched, Replacement, TooMuch, patch
 from tasks.desktop.reading import too_large
 from tasks.desktop.windows import NewlineCount
 from tasks.desktop.writes import ExpectedSha256, check_expected, put_file
@@ -26,7 +27,6 @@ from tasks.operation import Run, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
 
-_SHOWN_CHARACTERS = 4000
 _LINES_TOLD = 20
 
 
@@ -120,7 +120,8 @@ def edit_file(
         content = read_content(present, place.given, desk)
         if expected_sha256 is not None:
             check_expected(place.given, expected_sha256, hashlib.sha256(content).hexdigest())
-        outcome = edit_content(content, edits, encoding=encoding, path=place.given)
+        bounds = edit_bounds(desk, run)
+        outcome = edit_content(content, edits, bounds, encoding=encoding, path=place.given, with_kept=dry_run)
         result = told(place.path, content, outcome, with_diff=dry_run)
         return outcome.patched.content if result.changed else None
 
@@ -165,11 +166,18 @@ def read_content(fd: int, path: str, desk: Desk) -> bytes:
     return b"".join(pieces)
 
 
-def edit_content(content: bytes, edits: list[Edit], *, encoding: str, path: str) -> Outcome:
-    """Apply the edits to a content.
+def edit_bounds(desk: Desk, run: Run) -> Bounds:
+    """How large a content may become by edits, and when to stop."""
+    return Bounds(most_bytes=desk.settings.max_edit_bytes, checkpoint=lambda: stop_if_asked(run))
+
+
+def edit_content(
+    content: bytes, edits: list[Edit], bounds: Bounds, *, encoding: str, path: str, with_kept: bool
+) -> Outcome:
+    """Apply the edits to a content; `with_kept`: as a diff needs it.
 
     Raises:
-        OperationFailed: `no_match`, `match_count`, `encoding_mismatch`, `invalid_text`.
+        OperationFailed: `no_match`, `match_count`, `too_large`, `encoding_mismatch`, `invalid_text`, `stopped`.
     """
     mark = mark_of(content)
     used = mark or "utf-8" if encoding == "auto" else encoding
@@ -186,14 +194,18 @@ def edit_content(content: bytes, edits: list[Edit], *, encoding: str, path: str)
         for index, edit in enumerate(edits)
     ]
     try:
-        patched = patch(content, replacements, unit=2 if used.startswith("utf-16") else 1, start=start)
+        unit = 2 if used.startswith("utf-16") else 1
+        patched = patch(content, replacements, bounds, unit=unit, start=start, with_kept=with_kept)
+    except TooMuch as cause:
+        raise too_much(path, cause, bounds) from cause
     except CountMismatch as mismatch:
         edit = edits[mismatch.index]
-        text = mismatch.content[start:].decode(codec(used), "replace")
         if mismatch.found:
             lines = [_line_at(mismatch.content[start:at], used) for at in mismatch.found[:_LINES_TOLD]]
-            raise _wrong_count(path, mismatch, edit, lines) from mismatch
-        raise _no_match(path, mismatch.index, edit.old, text.replace("\r\n", "\n")) from mismatch
+            raise wrong_count(path, mismatch, edit.count, lines) from mismatch
+        beginning = mismatch.content[start : start + 4 * SEARCHED_CHARACTERS]
+        text = beginning.decode(codec(used), "replace").replace("\r\n", "\n")
+        raise no_match(path, mismatch.index, edit.old, text, bounds) from mismatch
     return Outcome(patched=patched, encoding=used, newline=newline)
 
 
@@ -246,41 +258,3 @@ def _check_utf_8(content: bytes, path: str) -> None:
             code="encoding_mismatch",
             before_effect=True,
         )
-
-
-def _wrong_count(path: str, mismatch: CountMismatch, edit: Edit, lines: list[int]) -> OperationFailed:
-    found = len(mismatch.found)
-    return OperationFailed(
-        f"edits[{mismatch.index}].old is {found} times in {shown(path)}, not {edit.count}; make it longer or say count",
-        code="match_count",
-        before_effect=True,
-        edit=mismatch.index,
-        expected=edit.count,
-        found=found,
-        lines=lines,
-    )
-
-
-def _no_match(path: str, index: int, old: str, text: str) -> OperationFailed:
-    old = old.replace("\r\n", "\n")
-    near = closest(text, old)
-    details: dict[str, Any] = {"edit": index}
-    advice = "read the file again"
-    if near is not None:
-        only_white_space = "".join(near.text.split()) == "".join(old.split())
-        advice = f"lines {near.first_line} to {near.last_line} are the most similar; details have the difference"
-        details["closest"] = {
-            "first_line": near.first_line,
-            "last_line": near.last_line,
-            "similarity": near.similarity,
-            "only_white_space_differs": only_white_space,
-            "text": near.text[:_SHOWN_CHARACTERS],
-            "diff": unified_diff("old", _whole_line(old), _whole_line(near.text)).text[:_SHOWN_CHARACTERS],
-        }
-    return OperationFailed(
-        f"edits[{index}].old is not in {shown(path)}: {advice}", code="no_match", before_effect=True, **details
-    )
-
-
-def _whole_line(text: str) -> bytes:
-    return (text if text.endswith("\n") else text + "\n").encode("utf-8", "replace")

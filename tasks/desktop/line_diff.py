@@ -7,7 +7,7 @@ each other (by `difflib`, when they are few), all others are equal.
 from bisect import bisect_right
 from collections.abc import Iterator
 from difflib import SequenceMatcher
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import NamedTuple
 
 from tasks.desktop.patching import Kept
@@ -16,6 +16,10 @@ _CONTEXT_LINES = 3
 _COMPARED_LINES = 400
 """More changed lines in one place are shown as all replaced."""
 _LONGEST_BYTES = 65_536
+_MOST_BLOCKS = _LONGEST_BYTES // 2 + 1
+"""Each shows at least a sign and a line end: with so many, the diff is too long."""
+_MOST_LINES = 2_000_000
+"""Their starts are held in memory."""
 
 
 class Diff(NamedTuple):
@@ -69,15 +73,21 @@ def unified_diff(path: str, old: bytes, new: bytes, kept: list[Kept] | None = No
     """The differences; `kept` says what is common, else the common beginning and end are looked for."""
     if old == new:
         return Diff("", False)
+    head = f"--- {path}\n+++ {path}\n"
+    if old.count(b"\n") + new.count(b"\n") > _MOST_LINES:
+        return Diff(head, True)
     old_lines, new_lines = _Lines(old), _Lines(new)
-    blocks = [
+    fine = (
         fine
         for block in _merged(_touched(old_lines, new_lines, kept if kept is not None else _common_ends(old, new)))
         for fine in _refined(block, old_lines, new_lines)
-    ]
-    pieces = [f"--- {path}\n+++ {path}\n"]
+    )
+    blocks = list(islice(fine, _MOST_BLOCKS))
+    pieces = [head]
     left_bytes = _LONGEST_BYTES
     for line in _shown(blocks, old_lines, new_lines):
+        if len(line) > 4 * left_bytes:
+            return Diff("".join(pieces), True)
         text = line.decode("utf-8", "backslashreplace")
         if len(text) > left_bytes:
             return Diff("".join(pieces), True)

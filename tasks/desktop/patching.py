@@ -1,7 +1,16 @@
-"""Exact replacements in bytes, one after the other, with a record of which bytes were left where they were."""
+"""Exact replacements in bytes, one after the other, with a record of which bytes were left where they were.
 
+Bounded before anything is built: how long each result will be is known from the number of places, and so is how much
+memory the places take.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+MOST_PLACES = 100_000
+"""That all replacements of one call may have together: each is remembered, and shown in a diff."""
+_SEARCHED_BETWEEN_LOOKS = 4096
 
 
 class Replacement(NamedTuple):
@@ -31,16 +40,43 @@ class CountMismatch(Exception):
         self.found = found
 
 
+class TooMuch(Exception):
+    """The replacements would make the content too long, or are too many; nothing was replaced."""
+
+    def __init__(self, index: int, *, size_bytes: int | None = None) -> None:
+        super().__init__(f"replacement {index}")
+        self.index = index
+        self.size_bytes = size_bytes
+        """How long the content would be; None: there are too many places."""
+
+
 @dataclass(frozen=True)
 class Patched:
-    """The new content, how often each was replaced, and what is left of the original."""
+    """The new content, how often each was replaced, and what is left of the original, when that was asked for."""
 
     content: bytes
     counts: list[int]
-    kept: list[Kept]
+    kept: list[Kept] | None
 
 
-def patch(content: bytes, replacements: list[Replacement], *, unit: int = 1, start: int = 0) -> Patched:
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a patch may take, and whether anybody still waits for it."""
+
+    most_bytes: int
+    checkpoint: Callable[[], None]
+    """Called again and again; it may raise."""
+
+
+def patch(
+    content: bytes,
+    replacements: list[Replacement],
+    bounds: Bounds,
+    *,
+    unit: int = 1,
+    start: int = 0,
+    with_kept: bool = False,
+) -> Patched:
     """Apply the replacements in order, each to what the one before left; only the bytes they name change.
 
     `unit` is the width of a character in UTF-16, 2: matches begin at a whole one. The first `start` bytes (a byte
@@ -48,28 +84,45 @@ def patch(content: bytes, replacements: list[Replacement], *, unit: int = 1, sta
 
     Raises:
         CountMismatch: one is not there as often as it must be.
+        TooMuch: a result would be larger than the bounds allow, or there are too many places.
     """
-    kept = [Kept(0, 0, len(content))]
+    kept = [Kept(0, 0, len(content))] if with_kept else None
     counts: list[int] = []
+    places = 0
     for index, (old, new, times) in enumerate(replacements):
-        found = _find_all(content, old, unit=unit, start=start)
+        bounds.checkpoint()
+        found = _find_all(content, old, bounds, most=MOST_PLACES - places, unit=unit, start=start)
+        if found is None:
+            raise TooMuch(index)
         if not found or (times is not None and len(found) != times):
             raise CountMismatch(index, content, found)
+        size_bytes = len(content) + len(found) * (len(new) - len(old))
+        if size_bytes > bounds.most_bytes:
+            raise TooMuch(index, size_bytes=size_bytes)
+        places += len(found)
         counts.append(len(found))
-        kept = _without(kept, found, len(old), len(new))
+        if kept is not None:
+            kept = _without(kept, found, len(old), len(new))
         content = _replaced(content, found, len(old), new)
     return Patched(content, counts, kept)
 
 
-def _find_all(content: bytes, old: bytes, *, unit: int, start: int) -> list[int]:
+def _find_all(content: bytes, old: bytes, bounds: Bounds, *, most: int, unit: int, start: int) -> list[int] | None:
+    """Where it is; None: in more places than `most`."""
     found: list[int] = []
+    looked = 0
     at = content.find(old, start)
     while at >= 0:
+        looked += 1
+        if looked % _SEARCHED_BETWEEN_LOOKS == 0:
+            bounds.checkpoint()
         if (at - start) % unit:
             at = content.find(old, at + 1)
-        else:
-            found.append(at)
-            at = content.find(old, at + len(old))
+            continue
+        if len(found) == most:
+            return None
+        found.append(at)
+        at = content.find(old, at + len(old))
     return found
 
 

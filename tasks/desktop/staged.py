@@ -17,11 +17,12 @@ import msgspec
 from tasks.atomic import Draft
 from tasks.confined import Place, failure, shown
 from tasks.desktop.desk import Desk
-from tasks.desktop.edits import edit_content, read_content, told
+from tasks.desktop.edits import edit_bounds, edit_content, read_content, told
 from tasks.desktop.effects import PointOfNoReturn, journal_failed, stop_if_asked
 from tasks.desktop.encodings import to_bytes
 from tasks.desktop.journal import Change, change
 from tasks.desktop.moves import Deleted
+from tasks.desktop.patching import Bounds
 from tasks.desktop.reading import too_large
 from tasks.desktop.undo import OpenBatch, Spot, forget_second_name, keep_second_name, undo
 from tasks.desktop.writes import Written, added_bytes, check_expected, taken
@@ -77,7 +78,7 @@ def run_staged(
         values: list[msgspec.Struct] = []
         for index, ((name, arguments), target) in enumerate(zip(steps, targets, strict=True)):
             try:
-                values.append(_STEPS[name](target, arguments))
+                values.append(_STEPS[name](target, arguments, edit_bounds(desk, run)))
                 _check_size(every, target, desk)
             except OperationFailed as error:
                 raise StepFailed(index, error) from error
@@ -126,6 +127,10 @@ def _targets(held: ExitStack, desk: Desk, run: Run, steps: list[Step]) -> list[_
             raise StepFailed(targets.index(target), error) from error
         if target.present is not None:
             target.original = target.content = read_content(target.present, target.place.given, desk)
+            try:
+                _check_size(list(by_key.values()), target, desk)
+            except OperationFailed as error:
+                raise StepFailed(targets.index(target), error) from error
     return targets
 
 
@@ -196,7 +201,7 @@ def _written(target: _Target, new: bytes) -> Written:
     return Written(path=target.place.path, sha256=sha256, size_bytes=len(new), created=created, changed=changed)
 
 
-def _write(target: _Target, arguments: Arguments) -> Written:
+def _write(target: _Target, arguments: Arguments, _: Bounds) -> Written:
     raw = to_bytes(arguments["content"], arguments["encoding"])
     if target.content != raw:
         if arguments["mode"] == "create" and target.content is not None:
@@ -205,24 +210,31 @@ def _write(target: _Target, arguments: Arguments) -> Written:
     return _written(target, raw)
 
 
-def _append(target: _Target, arguments: Arguments) -> Written:
+def _append(target: _Target, arguments: Arguments, _: Bounds) -> Written:
     raw = added_bytes(arguments["content"], arguments["encoding"])
     check_expected(target.place.given, arguments["expected_sha256"], _sha256(target.content))
     return _written(target, (target.content or b"") + raw)
 
 
-def _edit(target: _Target, arguments: Arguments) -> msgspec.Struct:
+def _edit(target: _Target, arguments: Arguments, bounds: Bounds) -> msgspec.Struct:
     if target.content is None:
         raise failure(FileNotFoundError(errno.ENOENT, ""), target.place.given)
     check_expected(target.place.given, arguments["expected_sha256"], _sha256(target.content))
     before = target.content
-    outcome = edit_content(before, arguments["edits"], encoding=arguments["encoding"], path=target.place.given)
+    outcome = edit_content(
+        before,
+        arguments["edits"],
+        bounds,
+        encoding=arguments["encoding"],
+        path=target.place.given,
+        with_kept=arguments["dry_run"],
+    )
     if not arguments["dry_run"]:
         target.content = outcome.patched.content
     return told(target.place.path, before, outcome, with_diff=arguments["dry_run"])
 
 
-def _delete(target: _Target, arguments: Arguments) -> Deleted:
+def _delete(target: _Target, arguments: Arguments, _: Bounds) -> Deleted:
     there = target.content is not None
     if not there and not arguments["missing_ok"]:
         raise failure(FileNotFoundError(errno.ENOENT, ""), target.place.given)
@@ -230,7 +242,7 @@ def _delete(target: _Target, arguments: Arguments) -> Deleted:
     return Deleted(path=target.place.path, kind="file" if there else None, deleted=there, files=int(there), folders=0)
 
 
-_STEPS: dict[str, Callable[[_Target, Arguments], msgspec.Struct]] = {
+_STEPS: dict[str, Callable[[_Target, Arguments, Bounds], msgspec.Struct]] = {
     "write_file": _write,
     "append_file": _append,
     "edit_file": _edit,

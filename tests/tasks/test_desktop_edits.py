@@ -1,6 +1,7 @@
 import hashlib
 import os
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.desktop.line_diff import unified_diff
-from tasks.desktop.patching import CountMismatch, Replacement, patch
+from tasks.desktop.patching import MOST_PLACES, Bounds, CountMismatch, Replacement, patch
 from tasks.operation import NOT_DONE
 from tests.tasks.desktop_calls import Calls, litter, open_desk, second_attempt
 from tests.tasks.fake_run import FakeRun
 from toolswarm.errors import OperationFailed
+
+_BOUNDS = Bounds(most_bytes=1 << 20, checkpoint=lambda: None)
 
 
 @pytest.fixture
@@ -293,7 +296,7 @@ def test_a_patch_is_what_replace_does_and_knows_what_it_has_left(
             expected = expected.replace(old, new)
             wanted.append(Replacement(old, new, None))
 
-    patched = patch(content, wanted)
+    patched = patch(content, wanted, _BOUNDS, with_kept=True)
 
     assert patched.content == expected
     for run in patched.kept:
@@ -303,7 +306,9 @@ def test_a_patch_is_what_replace_does_and_knows_what_it_has_left(
 @given(_SMALL, _SMALL, st.booleans())
 def test_a_difference_makes_the_new_of_the_old(old: bytes, new: bytes, known: bool) -> None:
     if known and old:
-        patched = patch(old, [Replacement(old[: len(old) // 2 + 1], new, 1)]) if _once(old) else None
+        patched = (
+            patch(old, [Replacement(old[: len(old) // 2 + 1], new, 1)], _BOUNDS, with_kept=True) if _once(old) else None
+        )
         diff = unified_diff("f", old, patched.content, patched.kept) if patched else None
         new = patched.content if patched else new
     else:
@@ -345,6 +350,88 @@ def _applied(old: bytes, diff: str) -> bytes:
 
 def test_a_missing_text_is_told_with_what_the_ones_before_it_left() -> None:
     with pytest.raises(CountMismatch) as caught:
-        patch(b"abc", [Replacement(b"a", b"x", 1), Replacement(b"a", b"y", 1)])
+        patch(b"abc", [Replacement(b"a", b"x", 1), Replacement(b"a", b"y", 1)], _BOUNDS)
 
     assert (caught.value.index, caught.value.content, caught.value.found) == (1, b"xbc", [])
+
+
+# -- within bounds ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_edits_that_would_make_a_file_too_large_are_refused_before_it_is_made(tmp_path: Path, atomic: bool) -> None:
+    calls = Calls(open_desk(tmp_path / "workspaces", max_edit_bytes=1000))
+    (calls.folder / "file").write_bytes(b"a")
+    edits = [{"old": "a", "new": "aa", "count": None}] * 60  # 2 ** 60 bytes
+
+    if atomic:
+        item = {"operation": "edit_file", "arguments": {"path": "file", "edits": edits}}
+        error = calls.failure("batch", operations=[item], atomic=True)
+    else:
+        error = calls.failure("edit_file", path="file", edits=edits)
+
+    assert (error.failure_code, error.details["limit_bytes"]) == ("too_large", 1000)
+    assert error.details["size_bytes"] == 1024
+    assert (calls.folder / "file").read_bytes() == b"a"
+
+
+def test_an_edit_of_too_many_places_is_refused(calls: Calls) -> None:
+    (calls.folder / "file").write_bytes(b"a" * (MOST_PLACES + 1))
+
+    error = calls.failure("edit_file", path="file", edits=[{"old": "a", "new": "b", "count": None}])
+
+    assert (error.failure_code, error.details["limit_places"]) == ("too_large", MOST_PLACES)
+
+
+def test_an_edit_of_many_places_takes_no_more_memory_than_the_settings_say(calls: Calls) -> None:
+    size_bytes = 16 << 20
+    (calls.folder / "file").write_bytes(b"ab" * (MOST_PLACES // 2) + b"c" * size_bytes)
+    tracemalloc.start()
+
+    calls(
+        "edit_file",
+        path="file",
+        edits=[{"old": "a", "new": "x", "count": None}, {"old": "b", "new": "y" * 9, "count": None}],
+    )
+
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 3 * (size_bytes + 5 * MOST_PLACES) + (20 << 20)
+
+
+def test_a_dry_run_of_a_file_with_millions_of_lines_says_that_its_diff_is_left_out(calls: Calls) -> None:
+    (calls.folder / "file").write_bytes(b"\n" * 1_500_000 + b"end")
+
+    edited = calls("edit_file", path="file", edits=[{"old": "end", "new": "END"}], dry_run=True)
+
+    assert (edited["diff"], edited["diff_truncated"]) == ("--- file\n+++ file\n", True)
+
+
+class _StopsLater(FakeRun):
+    """Asked to stop at the n-th look."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_an_edit_is_stopped_between_its_replacements(calls: Calls) -> None:
+    (calls.folder / "file").write_bytes(b"0")
+    edits = [{"old": str(number), "new": str(number + 1)} for number in range(900)]
+
+    error = calls.failure("edit_file", run := _StopsLater(100), path="file", edits=edits)
+
+    assert (error.failure_code, error.before_effect, run.left) == ("stopped", True, 0)
+    assert (calls.folder / "file").read_bytes() == b"0"
+
+
+def test_the_search_for_the_most_similar_lines_is_stopped(calls: Calls) -> None:
+    (calls.folder / "file").write_text("".join(f"the line number {number}\n" for number in range(100)))
+
+    error = calls.failure("edit_file", _StopsLater(5), path="file", edits=[{"old": "the line numbers 7", "new": ""}])
+
+    assert error.failure_code == "stopped"
