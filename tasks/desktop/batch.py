@@ -30,6 +30,8 @@ _OPERATIONS: dict[str, OperationDeclaration] = {
     )
 }
 _PROGRESS = "progress"
+_TRIES_TO_PUT_RIGHT = 3
+"""Each waits for 10 s for whoever writes one of the files."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +78,7 @@ Planned = tuple[OperationDeclaration, dict[str, Any]]
 def _look_for_outcome(desk: Desk, run: Run, *, operations: list[Item], atomic: bool, **_others: Any) -> Any:
     root = desk.root(run.call.tenant)
     if atomic:
-        put_right(desk.journal, run.call.tenant, root)
+        _put_right(desk, run)
         return desk.journal.outcome(run.call, root)
     # One after the other: the next attempt goes on where this one was lost. Only the operation that was then running
     # is in doubt, and its own probe raises if it cannot tell.
@@ -129,6 +131,21 @@ def batch(
     return _run_each(desk, run, plan, stop_on_error=stop_on_error)
 
 
+def _put_right(desk: Desk, run: Run) -> None:
+    """An earlier atomic batch that was stopped in the middle comes first, this call's own perhaps."""
+    root = desk.root(run.call.tenant)
+    for _ in range(_TRIES_TO_PUT_RIGHT):
+        if put_right(desk.journal, run.call.tenant, root, waiting=lambda: stop_if_asked(run)):
+            return
+        stop_if_asked(run)
+    raise OperationFailed(
+        "an earlier atomic batch has to be undone first, and somebody is writing its files; try again",
+        code="conflict",
+        retryable=True,
+        before_effect=True,
+    )
+
+
 def _plan(items: list[Item]) -> list[Planned]:
     plan: list[Planned] = []
     for index, item in enumerate(items):
@@ -155,7 +172,7 @@ def _run_atomic(desk: Desk, run: Run, plan: list[Planned]) -> BatchResult:
                 before_effect=True,
                 item=index,
             )
-    put_right(desk.journal, run.call.tenant, desk.root(run.call.tenant))
+    _put_right(desk, run)
     steps = [(declaration.name, arguments) for declaration, arguments in plan]
 
     def result(values: list[msgspec.Struct]) -> BatchResult:

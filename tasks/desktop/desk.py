@@ -32,7 +32,11 @@ class Desk:
         # Beside the workspaces: a name that no tenant can have, in the one folder that all desktop workers share.
         self.journal = Journal(self._workspaces / ".journal", call_deadline_s=call_deadline_s)
         self._open: dict[str, Confined] = {}
+        self._unsettled: set[str] = set()
+        """Tenants with an atomic batch that could not be put right yet."""
         self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        """One for each tenant: what one has to wait for is nothing to another."""
 
     @classmethod
     def open(cls, configuration: Configuration) -> "Desk":
@@ -49,13 +53,30 @@ class Desk:
         if not _TENANT.fullmatch(tenant):
             raise refused(tenant, "cannot be the name of a tenant's folder ([a-z0-9_-], at most 64)")
         with self._lock:
-            known = self._open.get(tenant)
-            if known is not None and _is_still_there(known):
-                return known
-            confined = self._make(tenant)
-            put_right(self.journal, tenant, confined)
+            lock = self._locks.setdefault(tenant, threading.Lock())
+        with lock:
+            confined = self._open.get(tenant)
+            if confined is None or not _is_still_there(confined):
+                confined = self._make(tenant)
+            elif tenant not in self._unsettled:
+                return confined
+            self._put_right(tenant, confined)
             self._open[tenant] = confined
             return confined
+
+    def _put_right(self, tenant: str, confined: Confined) -> None:
+        self._unsettled.add(tenant)
+        try:
+            complete = put_right(self.journal, tenant, confined)
+        except OSError as error:
+            raise OperationFailed(
+                f"an atomic batch cannot be undone ({os.strerror(error.errno or 0)}); look at the disk",
+                code="input_output",
+                retryable=True,
+                before_effect=True,
+            ) from error
+        if complete:
+            self._unsettled.discard(tenant)
 
     def is_configured(self, tenant: str) -> bool:
         """Whether the tenant's root is one that the operator chose, and not a workspace of ours."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 MOST_PLACES = 100_000
 """That all replacements of one call may have together: each is remembered, and shown in a diff."""
 _SEARCHED_BETWEEN_LOOKS = 4096
+_SHORT_BYTES = 256
 
 
 class Replacement(NamedTuple):
@@ -127,12 +128,14 @@ def _find_all(content: bytes, old: bytes, bounds: Bounds, *, most: int, unit: in
 
 
 def _replaced(content: bytes, found: list[int], length: int, new: bytes) -> bytes:
-    pieces: list[bytes] = []
+    pieces: list[bytes | memoryview] = []
+    whole = memoryview(content)
     end = 0
     for at in found:
-        pieces += (content[end:at], new)
+        # A view is larger than a short piece, but is no second copy of a long one.
+        pieces += (content[end:at] if at - end <= _SHORT_BYTES else whole[end:at], new)
         end = at + length
-    pieces.append(content[end:])
+    pieces.append(whole[end:])
     return b"".join(pieces)
 
 

@@ -94,6 +94,7 @@ def run_staged(
         _check_unchanged(every)
         if changed:
             PointOfNoReturn(desk, run).passing([target.change() for target in changed], value)
+            _check_unchanged(every)  # to ask the ledger took a while
             _rename_all(desk, run, changed)
     return value
 
@@ -152,7 +153,11 @@ def _rename_all(desk: Desk, run: Run, changed: list[_Target]) -> None:
             else:
                 target.draft.put()
     except BaseException as error:
-        complete = undo(spots)
+        try:
+            complete = undo(spots)
+        except OSError as second:
+            raise _cannot_undo(second, changed) from error  # the mark stays: it is tried again
+        mark.settled()
         if not complete:
             raise OperationFailed(
                 "the batch failed in the middle, and some files were changed by somebody else since; look at them",
@@ -167,11 +172,21 @@ def _rename_all(desk: Desk, run: Run, changed: list[_Target]) -> None:
     else:
         for spot in spots:
             forget_second_name(spot)
+        mark.settled()
     finally:
         mark.close()
     for spot in spots:
         if spot.change.before is not None:
             desk.read_cache.drop(*spot.change.before[:2])
+
+
+def _cannot_undo(error: OSError, changed: list[_Target]) -> OperationFailed:
+    why = os.strerror(error.errno or errno.EIO)
+    return OperationFailed(
+        f"the batch failed in the middle and could not be undone yet ({why}); it is undone when that is put right",
+        code="partly_done",
+        paths=[target.place.path for target in changed],
+    )
 
 
 def _check_unchanged(every: list[_Target]) -> None:

@@ -2,12 +2,14 @@
 
 While a batch renames, a file `*.open` in the journal names its places, held under `flock`, and each file that is about
 to go has a second name beside it. A lock that can be had means that the process is gone: then what was renamed is
-renamed back. That happens when a worker first opens the tenant's root, and when the batch's call is tried again.
+renamed back. That happens when a worker first opens the tenant's root, and when the batch's call is tried again. While
+somebody holds the lock of one of the names nothing is undone, and the mark stays for the next look.
 """
 
 import fcntl
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +37,7 @@ class Spot(NamedTuple):
 
 
 class OpenBatch:
-    """The mark that a batch is renaming; goes when `close` is called, and stays when the process dies."""
+    """The mark that a batch is renaming; goes when all is settled, and stays when the process dies."""
 
     def __init__(self, journal: Journal, call: ToolCall, changes: list[Change]) -> None:
         self._folder = journal.folder(call.tenant) / _OPEN
@@ -49,10 +51,13 @@ class OpenBatch:
         fresh.replace(self._file)
         _sync_folder(self._folder)
 
-    def close(self) -> None:
-        """All is renamed, or all is as it was."""
+    def settled(self) -> None:
+        """All is renamed, or all is as it was, or the caller is told that it is not."""
         with suppress(FileNotFoundError):
             self._file.unlink()
+
+    def close(self) -> None:
+        """Whoever looks next may put right what is not settled."""
         os.close(self._fd)
 
 
@@ -80,7 +85,11 @@ def undo_name(name: bytes) -> bytes:
 
 
 def undo(spots: list[Spot]) -> bool:
-    """Make every place what it was; False when somebody else has changed one since, which is left alone then."""
+    """Make every place what it was; False when somebody else has changed one since, which is left alone then.
+
+    Raises:
+        OSError: one could not be renamed back; what it was is still there under its second name.
+    """
     complete = True
     for spot in reversed(spots):
         complete = _undo_one(spot) and complete
@@ -89,8 +98,12 @@ def undo(spots: list[Spot]) -> bool:
     return complete
 
 
-def put_right(journal: Journal, tenant: str, root: Confined) -> None:
-    """Undo, or complete, the batches whose processes are gone."""
+def put_right(journal: Journal, tenant: str, root: Confined, *, waiting: Callable[[], None] | None = None) -> bool:
+    """Undo, or complete, the batches whose processes are gone; False when one is left to be put right later.
+
+    `waiting` is called while somebody else writes one of their files, and may raise; None: do not wait for him.
+    """
+    complete = True
     for file in sorted((journal.place(tenant) / _OPEN).glob("[!.]*.open")):
         try:
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -98,31 +111,56 @@ def put_right(journal: Journal, tenant: str, root: Confined) -> None:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            changes = msgspec.json.decode(file.read_bytes(), type=list[Change])
         except BlockingIOError:
-            continue  # its process is alive
+            continue  # its process is alive, or somebody else is putting it right
+        except FileNotFoundError:
+            continue  # somebody else has
         else:
-            _settle(msgspec.json.decode(file.read_bytes(), type=list[Change]), root)
-            file.unlink(missing_ok=True)
+            if _settle(changes, root, waiting or _not_waiting):
+                file.unlink(missing_ok=True)
+            else:
+                complete = False
         finally:
             os.close(fd)
+    return complete
 
 
-def _settle(changes: list[Change], root: Confined) -> None:
-    with ExitStack() as held:
-        spots: list[Spot] = []
-        for change in sorted(changes, key=lambda change: change.place):
-            place = Place("", change.place.encode("latin-1"))
-            try:
-                folder_fd, name = held.enter_context(root.open_parent(place, make_parents=False))
-                held.enter_context(draft(folder_fd, name, place.path))
-            except OperationFailed:
-                continue  # its folder is gone, or its name is held: somebody else has changed it since
-            spots.append(Spot(folder_fd, name, change))
-        if len(spots) == len(changes) and not any(_is(spot, done=False) for spot in spots):
-            for spot in spots:  # all was renamed, and somebody may have gone on from there
-                forget_second_name(spot)
-        else:
-            undo(spots)
+class _IsHeldError(Exception):
+    """Somebody writes the file at this moment."""
+
+
+def _not_waiting() -> None:
+    raise _IsHeldError
+
+
+def _settle(changes: list[Change], root: Confined, waiting: Callable[[], None]) -> bool:
+    """Undo or complete one batch; False: not now, and nothing was lost."""
+    try:
+        with ExitStack() as held:
+            spots: list[Spot] = []
+            for change in sorted(changes, key=lambda change: change.place):
+                place = Place("", change.place.encode("latin-1"))
+                try:
+                    folder_fd, name = held.enter_context(root.open_parent(place, make_parents=False))
+                except OperationFailed as error:
+                    if error.failure_code not in ("not_found", "not_a_directory"):
+                        return False
+                    continue  # somebody has removed its folder since
+                held.enter_context(draft(folder_fd, name, place.path, waiting))
+                spots.append(Spot(folder_fd, name, change))
+            if len(spots) == len(changes) and not any(_is(spot, done=False) for spot in spots):
+                for spot in spots:  # all was renamed, and somebody may have gone on from there
+                    forget_second_name(spot)
+            else:
+                undo(spots)
+    except _IsHeldError:
+        return False
+    except OperationFailed as error:
+        if error.failure_code == "stopped":
+            raise
+        return False
+    return True
 
 
 def _undo_one(spot: Spot) -> bool:
@@ -130,15 +168,16 @@ def _undo_one(spot: Spot) -> bool:
         return True
     if not _is(spot, done=True):
         return False
+    if spot.change.before is None:
+        os.unlink(spot.name, dir_fd=spot.folder_fd)
+        return True
     try:
-        if spot.change.before is None:
-            os.unlink(spot.name, dir_fd=spot.folder_fd)
-        elif spot.change.after is None:
+        if spot.change.after is None:
             rename_new(spot.folder_fd, undo_name(spot.name), spot.folder_fd, spot.name)
         else:
             os.replace(undo_name(spot.name), spot.name, src_dir_fd=spot.folder_fd, dst_dir_fd=spot.folder_fd)
-    except OSError:
-        return False  # told by the caller: what is there now is neither old nor new for everybody
+    except (FileNotFoundError, FileExistsError):
+        return False  # somebody has removed the second name, or taken the first: what was is gone
     return True
 
 

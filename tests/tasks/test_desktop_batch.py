@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tasks.atomic import Draft
+from tasks.atomic import Draft, draft
+from tasks.desktop.undo import UNDO_SUFFIX
 from tasks.operation import NOT_DONE
 from tests.tasks.desktop_calls import Calls, litter, open_desk, second_attempt
 from tests.tasks.fake_run import FakeRun
@@ -398,3 +400,102 @@ def test_a_stopped_batch_says_whether_it_has_changed_anything(calls: Calls) -> N
 
     assert (error.failure_code, error.before_effect) == ("stopped", False)
     assert _contents(calls.folder) == {"a": "1"}
+
+
+# -- a recovery that somebody is in the way of ------------------------------------------------------------------
+
+
+def _half_done(killer: subprocess.Popen[str], tmp_path: Path) -> tuple[Calls, FakeRun, dict[str, Any]]:
+    """A batch that was killed when `a` had its new content, and `b` its old one."""
+    calls = Calls(open_desk(tmp_path))
+    arguments: dict[str, Any] = {"operations": _items(_write("a", "a new"), _write("b", "b new")), "atomic": True}
+    run = FakeRun()
+    number = 0
+    while not (calls.folder / "a").exists() or (calls.folder / "a").read_text() != "a new":
+        number += 1
+        for name in "ab":
+            calls("write_file", path=name, content=f"{name} old")
+        assert _end(killer, str(tmp_path), number, run.call, arguments) == -signal.SIGKILL
+    assert (calls.folder / "b").read_text() == "b old"
+    return calls, run, arguments
+
+
+def test_a_batch_whose_names_are_held_at_its_recovery_is_put_right_later(
+    killer: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    calls, run, arguments = _half_done(killer, tmp_path)
+    fresh = Calls(open_desk(tmp_path))
+    folder_fd = os.open(calls.folder, os.O_RDONLY)
+
+    with draft(folder_fd, b"a", "a"):  # by a writer who takes his time
+        seen_meanwhile = fresh("read_file", path="a")["content"]
+    seen_later = fresh("read_file", path="a")["content"]
+
+    os.close(folder_fd)
+    assert (seen_meanwhile, seen_later) == ("a new", "a old")
+    assert fresh.probe("batch", second_attempt(run), **arguments) is NOT_DONE
+    assert {name: text for name, text in _contents(calls.folder).items() if not name.endswith("-tmp")} == {
+        "a": "a old",
+        "b": "b old",
+    }
+    assert list((tmp_path / ".journal" / "default" / "open").glob("[!.]*")) == []
+
+
+def test_a_batch_that_cannot_be_undone_keeps_its_mark_and_the_old_content(
+    calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        calls("write_file", path=name, content=f"{name} old")
+    real = os.replace
+
+    def replace(source: Any, target: Any, **more: Any) -> None:
+        if target == b"b" or (target == b"a" and source.endswith(UNDO_SUFFIX)):
+            raise OSError(5, "")
+        real(source, target, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replace)
+        error = calls.failure("batch", operations=_items(_write("a", "new"), _write("b", "new")), atomic=True)
+    seen = Calls(open_desk(tmp_path / "workspaces"))("read_file", path="a")["content"]
+
+    assert (error.failure_code, error.before_effect) == ("partly_done", False)
+    assert seen == "a old"
+
+
+def test_the_recovery_of_one_tenant_does_not_keep_another_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_desk(tmp_path)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_journal: Any, tenant: str, *_arguments: Any) -> bool:
+        if tenant == "slow":
+            begun.set()
+            go_on.wait(30)
+        return True
+
+    monkeypatch.setattr("tasks.desktop.desk.put_right", slow)
+    recovering = threading.Thread(target=desk.root, args=("slow",))
+    recovering.start()
+    begun.wait(30)
+
+    other = desk.root("other")
+
+    is_waiting = recovering.is_alive()
+    go_on.set()
+    recovering.join()
+    assert (other.root.name, is_waiting) == ("other", True)
+
+
+def test_a_file_that_a_stranger_changes_while_the_ledger_is_asked_is_not_overwritten(calls: Calls) -> None:
+    for name in "ab":
+        calls("write_file", path=name, content=f"{name} old")
+
+    class Slow(FakeRun):
+        def begin_effect(self) -> None:
+            (calls.folder / "b").write_text("of a stranger")
+
+    error = calls.failure("batch", Slow(), operations=_items(_write("a", "new"), _write("b", "new")), atomic=True)
+
+    assert (error.failure_code, error.failure_retryable) == ("conflict", True)
+    assert _contents(calls.folder) == {"a": "a old", "b": "of a stranger"}

@@ -299,6 +299,7 @@ def test_a_patch_is_what_replace_does_and_knows_what_it_has_left(
     patched = patch(content, wanted, _BOUNDS, with_kept=True)
 
     assert patched.content == expected
+    assert patched.kept is not None
     for run in patched.kept:
         assert content[run.origin : run.origin + run.length] == expected[run.now : run.now + run.length]
 
