@@ -172,7 +172,8 @@ class Confined:
         folder, _, name = place.relative.rpartition(b"/")
         if place.is_root:
             raise failure(IsADirectoryError(errno.EISDIR, ""), place.given)
-        if name.endswith(_RESERVED):
+        made = place.relative.split(b"/") if make_parents else [name]
+        if any(part.endswith(_RESERVED) for part in made):
             raise refused(place.given, f"has a name kept for temporary files (*{TEMPORARY_SUFFIX})")
         try:
             fd = self._open_or_make(folder) if make_parents else self._open_path(folder or b".")

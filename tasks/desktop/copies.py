@@ -165,8 +165,8 @@ def _copy_folder(desk: Desk, run: Run, ends: _Ends) -> Copied:
             rename_new(folder_fd, staging, folder_fd, name)
             is_put = True
             os.fsync(folder_fd)
-        except FileExistsError as error:
-            raise failure(error, held.path) from error
+        except OSError as error:
+            raise failure(error, held.path, before_effect=not is_put) from error
         finally:
             if not is_put:
                 _remove_staging(folder_fd, staging, tally)

@@ -35,7 +35,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     modified_at: float
     """Unix seconds."""
     unreadable: bool = False
-    """A folder that could not be looked into."""
+    """A folder that could not be looked into, or what is in a folder that could not be entered: of that only the kind
+    is known."""
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,8 +194,9 @@ def _walk(
     folder_fd: int, above: tuple[bytes, ...], *, depth: int, after: tuple[bytes, ...], hidden: bool
 ) -> Iterator[tuple[tuple[bytes, ...], Entry]]:
     """What comes after `after` (names from this folder), with the names that lead to it."""
-    names = sorted(os.fsencode(name) for name in os.listdir(folder_fd))
-    for name in names:
+    with os.scandir(folder_fd) as scanned:
+        found = {os.fsencode(entry.name): entry for entry in scanned}
+    for name in sorted(found):
         if name.endswith(_UNSEEN) or (not hidden and name.startswith(b".")):
             continue
         if after and name < after[0]:
@@ -204,6 +206,10 @@ def _walk(
             status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
         except FileNotFoundError:
             continue  # removed in between
+        except PermissionError:  # a folder that may be listed but not entered
+            if not told_already:
+                yield (*above, name), _unknown(found[name])
+            continue
         inner = _open_folder(folder_fd, name) if stat.S_ISDIR(status.st_mode) and depth > 1 else None
         here = (*above, name)
         try:
@@ -232,6 +238,16 @@ def _entry(status: os.stat_result, *, unreadable: bool) -> Entry:
         modified_at=status.st_mtime,
         unreadable=unreadable,
     )
+
+
+def _unknown(entry: "os.DirEntry[str]") -> Entry:
+    if entry.is_symlink():
+        kind = "symlink"
+    elif entry.is_dir(follow_symlinks=False):
+        kind = "directory"
+    else:
+        kind = "file" if entry.is_file(follow_symlinks=False) else "other"
+    return Entry(path="", kind=kind, size_bytes=0, modified_at=0.0, unreadable=True)
 
 
 def _within(folder: Place, names: tuple[bytes, ...], entry: Entry) -> Entry:

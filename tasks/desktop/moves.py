@@ -111,7 +111,8 @@ def move(
     """Move or rename a file or folder.
 
     In one step: nobody sees both or neither. A symbolic link is moved itself. Fails if something is at the destination
-    (unless `overwrite`, and both are files), and between file systems: copy and delete there.
+    (unless `overwrite`, and both are files), and between file systems: copy and delete there. A file that may not be
+    written is not overwritten either, as in write_file.
     """
     root = desk.root(run.call.tenant)
     origin, target = root.locate(source), root.locate(destination)
@@ -139,14 +140,18 @@ def move(
             ],
             moved,
         )
+        is_moved = False
         try:
             if overwrite:
                 os.replace(from_name, to_name, src_dir_fd=from_fd, dst_dir_fd=to_fd)
             else:
                 rename_new(from_fd, from_name, to_fd, to_name)
+            is_moved = True
             os.fsync(to_fd)
             os.fsync(from_fd)
         except OSError as error:
+            if is_moved:
+                raise failure(error, target.given, before_effect=False) from error
             raise _move_failure(error, target) from error
     return moved
 
@@ -266,6 +271,8 @@ def _check_target(
     if overwrite and not (stat.S_ISREG(there.st_mode) and stat.S_ISREG(found.st_mode)):
         message = f"{shown(target.given)} is there already, and only a file can replace a file"
         raise OperationFailed(message, code="exists", before_effect=True, path=target.given[:200])
+    if overwrite and not os.access(name, os.W_OK, dir_fd=folder_fd, effective_ids=True):
+        raise failure(PermissionError(errno.EACCES, ""), target.given)  # as write_file decides: its own protection
     return _identity(folder_fd, name, target)
 
 

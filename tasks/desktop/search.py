@@ -207,7 +207,7 @@ def _start(cursor: str | None, fingerprint: str) -> dict[str, Any]:
         )
         for name in start:
             os.fsencode(name)
-    except (ValueError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise _invalid_cursor("is no next_cursor of a search") from error
     if given != fingerprint:
         raise _invalid_cursor("belongs to another search; give the same arguments as before with it")

@@ -132,3 +132,18 @@ def test_folders_and_fifos_are_described(tree: Calls, path: str, kind: str) -> N
 )
 def test_what_is_not_there_is_an_error(tree: Calls, path: str, code: str) -> None:
     assert tree.code("file_info", path=path) == code
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter everything")
+def test_what_is_in_a_folder_that_may_be_listed_but_not_entered_is_named(calls: Calls) -> None:
+    (calls.folder / "shut" / "inner").mkdir(parents=True)
+    (calls.folder / "shut" / "file").write_text("x")
+    (calls.folder / "shut").chmod(0o444)
+
+    listed = calls("list_directory", path="shut", depth=2)
+
+    (calls.folder / "shut").chmod(0o755)
+    assert [(entry["path"], entry["kind"], entry["unreadable"]) for entry in listed["entries"]] == [
+        ("shut/file", "file", True),
+        ("shut/inner", "directory", True),
+    ]

@@ -359,3 +359,49 @@ def test_a_probe_does_not_guess_about_a_copy_that_was_edited_since(calls: Calls)
         calls.probe("copy", second_attempt(run), source="file", destination="copy")
 
     assert caught.value.failure_code == "outcome_unknown"
+
+
+@pytest.mark.parametrize(
+    ("operation", "source"), [("move", "file"), ("move", "folder"), ("copy", "folder")], ids=lambda value: str(value)
+)
+def test_a_folder_that_cannot_be_seen_on_the_disk_after_the_rename_is_told_as_begun(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch, operation: str, source: str
+) -> None:
+    (calls.folder / "file").write_text("x")
+    (calls.folder / "folder").mkdir()
+
+    def fsync(_: int) -> None:
+        if (calls.folder / "new").exists():
+            raise OSError(5, "")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    error = calls.failure(operation, source=source, destination="new")
+
+    assert (error.failure_code, error.before_effect) == ("input_output", False)
+
+
+def test_no_folder_is_made_whose_name_is_kept_for_temporary_files(calls: Calls) -> None:
+    made = {"make_parents": True}
+
+    codes = [
+        calls.code("write_file", path="a/b.toolswarm-tmp/c", content="x", **made),
+        calls.code("make_directory", path="a/b.toolswarm-tmp/c"),
+        calls.code("make_directory", path="b.toolswarm-tmp"),
+    ]
+
+    assert codes == ["path_refused"] * 3
+    assert not {"a", "b.toolswarm-tmp"} & set(os.listdir(calls.folder))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+@pytest.mark.parametrize("operation", ["move", "copy"])
+def test_a_file_that_may_not_be_written_is_not_overwritten(calls: Calls, operation: str) -> None:
+    (calls.folder / "new").write_text("new")
+    (calls.folder / "kept").write_text("kept")
+    (calls.folder / "kept").chmod(0o444)
+
+    code = calls.code(operation, source="new", destination="kept", overwrite=True)
+
+    assert code == "permission"
+    assert (calls.folder / "kept").read_text() == "kept"

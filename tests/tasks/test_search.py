@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import ctypes
 import re
 import threading
@@ -123,6 +124,7 @@ async def test_a_link_out_of_the_root_is_not_searched(desk: Desk) -> None:
         ({"pattern": "x", "glob": "[z-a]"}, "invalid_glob"),
         ({"pattern": "x", "cursor": "nonsense"}, "invalid_cursor"),
         ({"pattern": "x", "cursor": "WzFd"}, "invalid_cursor"),
+        ({"pattern": "x", "cursor": base64.urlsafe_b64encode(b"[" * 14_000).decode()}, "invalid_cursor"),
         ({"pattern": "x", "path": "missing"}, "not_found"),
         ({"pattern": "x", "path": "../x"}, "path_refused"),
     ],
