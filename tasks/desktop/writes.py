@@ -46,7 +46,13 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """False when the file had this content already."""
 
 
-@operation(effect=Effect.IDEMPOTENT, time_limit_s=30, destructive=True)
+def _was_done(desk: Desk, run: Run, **_arguments: Any) -> Any:
+    return desk.journal.outcome(run.call, desk.root(run.call.tenant))
+
+
+# Not idempotent: a second attempt would write over what somebody else has written since the first, and one of
+# mode=create would find its own file and take it for another's when that has been changed.
+@operation(effect=Effect.VERIFIABLE, time_limit_s=30, marks_effect=True, probe=_was_done, destructive=True)
 def write_file(
     desk: Desk,
     run: Run,
@@ -70,12 +76,13 @@ def write_file(
     hard link to it keeps the old content. A symbolic link, device or FIFO is not written through. Writing the content
     that is there already succeeds and changes nothing, in both modes. To add to a file use append_file.
     """
-    # Idempotent: a second attempt finds its own content there and leaves it, or finds what the first one found.
     raw = to_bytes(content, encoding)
-    root = desk.root(run.call.tenant)
-    place = root.locate(path)
+    place = desk.root(run.call.tenant).locate(path)
+    if len(raw) > desk.settings.max_file_bytes:
+        raise too_large(place.given, desk.settings.max_file_bytes)
+    point = PointOfNoReturn(desk, run)
     sha256 = hashlib.sha256(raw).hexdigest()
-    replaced: Identity | None = None
+    written = Written(path=place.path, sha256=sha256, size_bytes=len(raw), created=False, changed=False)
 
     def wanted(present: int | None) -> bytes | None:
         stop_if_asked(run)
@@ -95,27 +102,17 @@ def write_file(
         return raw
 
     def last_look(new: Draft) -> None:
-        nonlocal replaced
-        replaced = new.before
-        stop_if_asked(run)  # the lease as well: an older attempt ends here (tasks/atomic.py says why that is enough)
+        nonlocal written
+        written = msgspec.structs.replace(written, created=new.before is None, changed=True)
+        point.passing([change(place, before=new.before, after=new.after)], written)
 
-    changed = put_file(desk, run, place, change=wanted, before_rename=last_look, make_parents=make_parents)
-    return Written(
-        path=place.path,
-        sha256=sha256,
-        size_bytes=len(raw),
-        created=changed and replaced is None,
-        changed=changed,
-    )
-
-
-def _append_was_done(desk: Desk, run: Run, **_arguments: Any) -> Any:
-    return desk.journal.outcome(run.call, desk.root(run.call.tenant))
+    put_file(desk, run, place, change=wanted, before_rename=last_look, make_parents=make_parents)
+    return written
 
 
 # Not idempotent: what is added twice is there twice. The journal knows which file the append leaves, and the change is
 # one rename, so a probe can tell whether it was done for as long as nobody else has written the file since.
-@operation(effect=Effect.VERIFIABLE, time_limit_s=60, marks_effect=True, probe=_append_was_done)
+@operation(effect=Effect.VERIFIABLE, time_limit_s=60, marks_effect=True, probe=_was_done)
 def append_file(
     desk: Desk,
     run: Run,

@@ -88,7 +88,8 @@ def test_an_operation_says_what_it_changes_and_that_decides_what_may_be_repeated
     effects = {operation.full_name: operation.effect for operation in swarm.tools("desktop")}
 
     assert effects["desktop.read_file"] is Effect.READ
-    assert effects["desktop.write_file"] is Effect.IDEMPOTENT
+    assert effects["desktop.make_directory"] is Effect.IDEMPOTENT
+    assert effects["desktop.write_file"] is Effect.VERIFIABLE
     assert effects["desktop.run_command"] is Effect.ONCE
 
 

@@ -268,3 +268,35 @@ def test_notes_lie_outside_of_every_root_and_go_when_their_calls_are_over(tmp_pa
     assert noted == []  # the first note of a process sweeps, and the deadline of this call is long over
     assert os.listdir(folder) == []
     assert folder.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", ["replace", "create"])
+def test_the_next_attempt_of_a_write_does_not_write_over_what_came_after_it(calls: Calls, mode: str) -> None:
+    run = FakeRun()
+    arguments = {"path": "file", "content": "first", "mode": mode}
+    written = calls("write_file", run, **arguments)
+    told = calls.probe("write_file", second_attempt(run), **arguments)
+    calls("write_file", path="file", content="of somebody else")
+
+    with pytest.raises(OperationFailed) as caught:
+        calls.probe("write_file", second_attempt(run), **arguments)
+
+    assert (told, told["created"]) == (written, True)
+    assert caught.value.failure_code == "outcome_unknown"
+    assert (calls.folder / "file").read_text() == "of somebody else"
+
+
+def test_a_write_begins_its_effect_only_when_there_is_one(calls: Calls) -> None:
+    first, second = FakeRun(), FakeRun()
+
+    calls("write_file", first, path="file", content="x")
+    calls("write_file", second, path="file", content="x")
+
+    assert (first.effects_begun, second.effects_begun) == (1, 0)
+
+
+def test_a_write_over_the_operators_limit_is_refused(tmp_path: Path) -> None:
+    calls = Calls(open_desk(tmp_path, max_file_bytes=10))
+
+    assert calls.code("write_file", path="file", content="12345678901") == "too_large"
+    assert os.listdir(calls.folder) == []

@@ -13,8 +13,8 @@ from toolswarm.messages import Effect
 EFFECTS: dict[str, dict[Effect, str]] = {
     "desktop": {
         Effect.READ: "allowed_roots file_info list_directory process_list process_read read_file read_files search",
-        Effect.IDEMPOTENT: "make_directory process_stop write_file",
-        Effect.VERIFIABLE: "append_file batch copy delete edit_file move",
+        Effect.IDEMPOTENT: "make_directory process_stop",
+        Effect.VERIFIABLE: "append_file batch copy delete edit_file move write_file",
         Effect.ONCE: "process_signal process_start process_write run_command",
     },
     "github": {
