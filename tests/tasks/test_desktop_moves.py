@@ -382,10 +382,8 @@ def test_a_folder_that_cannot_be_seen_on_the_disk_after_the_rename_is_told_as_be
 
 
 def test_no_folder_is_made_whose_name_is_kept_for_temporary_files(calls: Calls) -> None:
-    made = {"make_parents": True}
-
     codes = [
-        calls.code("write_file", path="a/b.toolswarm-tmp/c", content="x", **made),
+        calls.code("write_file", path="a/b.toolswarm-tmp/c", content="x", make_parents=True),
         calls.code("make_directory", path="a/b.toolswarm-tmp/c"),
         calls.code("make_directory", path="b.toolswarm-tmp"),
     ]
