@@ -103,7 +103,7 @@ class Routing(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rules: tuple[RoutingRule, ...] = ()
     fallbacks: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: {"droplet": ("desktop",)})
     """What to try next when a tool cannot be had and nothing has begun. Tool -> tools, for `read` operations of calls
-    that leave out the tool; or operation -> operations (`"droplet.write_file" = ["desktop.write_file"]`), for
+    that leave out the tool; or operation -> operations (`"droplet.make_directory" = ["desktop.make_directory"]`), for
     `idempotent` ones too, however they are asked for."""
 
 

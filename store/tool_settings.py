@@ -18,7 +18,7 @@ class Desktop(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """No larger file is read, written or copied: it is read to its end for the hash, about a second per GiB."""
     max_edit_bytes: int = 67_108_864
     """No file is edited that is larger, or that the edits would make larger: the old content, the new one and the one
-    that the last edit found are held in memory, and up to 20 MiB for the places; a dry run takes several times more."""
+    that the last edit found are held in memory, and up to 64 MiB for the places; a dry run takes several times more."""
     max_tree_entries: int = 100_000
     """The most files and folders that one copy may make."""
     read_cache_bytes: int = 33_554_432

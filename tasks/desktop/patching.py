@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-MOST_PLACES = 100_000
+MOST_PLACES = 500_000
 """That all replacements of one call may have together: each is remembered, and shown in a diff."""
 _SEARCHED_BETWEEN_LOOKS = 4096
 _SHORT_BYTES = 256

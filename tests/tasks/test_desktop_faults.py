@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_a_journal_that_cannot_be_written_stops_the_change_before_it_is_made(tmp_path: Path) -> None:
     calls = Calls(open_desk(tmp_path / "w"))
-    calls("write_file", path="file", content="old")
+    (calls.folder / "file").write_text("old")
     (tmp_path / "w" / ".journal").write_text("in the way")
 
     error = calls.failure("append_file", path="file", content="more")
