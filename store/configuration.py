@@ -14,6 +14,7 @@ import msgspec
 
 from store.sections import Secret, Section
 from store.tool_settings import Desktop, Droplet, Github
+from toolswarm.endpoint import shown_url
 from toolswarm.errors import ConfigurationError
 
 PREFIX = "TOOLSWARM_"
@@ -43,6 +44,9 @@ class Store(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a task may lie unacknowledged with a worker that no longer extends it."""
     connections: int = 16
     """Size of each process's connection pool."""
+
+    def __repr__(self) -> str:
+        return f"Store(broker_url={shown_url(self.broker_url)!r}, cache_url={shown_url(self.cache_url)!r}, …)"
 
 
 class Gateway(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

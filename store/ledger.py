@@ -299,8 +299,12 @@ class Ledger:
         reply = await self._broker.script("sweep", [], [limit, SESSION_SILENCE_S])
         return [(text(reply[at]), text(reply[at + 1])) for at in range(0, len(reply), 2)]
 
+    async def count_refused(self, tool: str) -> None:
+        """Count a task that a worker of the tool did not believe; it stands beside the terminal states."""
+        await self._broker.script("count_refused", [keys.COUNTERS], [tool])
+
     async def counts(self) -> dict[str, dict[str, int]]:
-        """Tool -> terminal state -> calls ended so."""
+        """Tool -> terminal state -> calls ended so; `refused` -> tasks that were not believed."""
         reply = await self._broker.command("HGETALL", keys.COUNTERS)
         counts: dict[str, dict[str, int]] = {}
         for at in range(0, len(reply), 2):

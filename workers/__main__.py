@@ -19,7 +19,7 @@ from store.configuration import Configuration, load
 from tasks.operation import Tool
 from tasks.registry import TOOLS
 from toolswarm.errors import ConfigurationError
-from workers.app import app, register_intake, register_tool
+from workers.app import app, forget_celerys_tasks, register_intake, register_tool
 from workers.beating import Heartbeat, describe_worker
 from workers.host import Host
 from workers.intake import Intake, open_intake
@@ -84,11 +84,11 @@ class _ToolHandler:
 
     async def handle(self, request: CallRequest) -> Outcome:
         header = request.request_dict.get(HEADER)
-        return await self._host.runner.run(Task(id=request.id, operation=request.name, header=header))
+        return await self._host.run(Task(id=request.id, operation=request.name, header=header))
 
     async def revoke(self, request: CallRequest) -> None:
-        header: Any = request.request_dict.get(HEADER) or {}
-        await self._host.ledger.cancel(request.id, str(header.get("tenant", "")))
+        header = request.request_dict.get(HEADER)
+        await self._host.revoke(Task(id=request.id, operation=request.name, header=header))
 
     def interrupt(self) -> None:
         self._host.interrupt()
@@ -183,6 +183,7 @@ def run_intake(configuration: Configuration, name: str) -> int:
 
 
 def _run_worker(name: str, *, queue: str, pool: Any, slots: int, own: str = "") -> int:
+    forget_celerys_tasks()
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "takes": queue, "own": own}
     worker = app.Worker(
         hostname=f"{name}@{socket.gethostname()}",

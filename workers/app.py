@@ -29,13 +29,20 @@ class CallEnded(Exception):
     """What Celery's own pools are told of a call without success, so that Flower shows it as failed."""
 
 
+def forget_celerys_tasks() -> None:
+    """Forget `celery.map`, `celery.chord` and the like: nobody signs them, and our pool would hold them for ever."""
+    app.finalize()
+    for name in [name for name in app.tasks if name.startswith("celery.")]:
+        app.tasks.unregister(name)
+
+
 def register_tool(tool: Tool, make_host: Callable[[], Host], *, own_pool: bool) -> None:
     """Make the Celery tasks of one tool; `own_pool` says that they run in our asyncio pool."""
 
     def run(task: CeleryTask[Any, Any]) -> str:
         host = host_of_process(make_host)
         order = Task(id=str(task.request.id), operation=str(task.name), header=task.request.get(HEADER))
-        outcome: Outcome = host.wait(host.runner.run(order))
+        outcome: Outcome = host.wait(host.run(order))
         if outcome.state not in (State.SUCCEEDED, None):
             raise CallEnded(f"{outcome.state}: {outcome.code}")
         return str(outcome.state or outcome.code)

@@ -4,10 +4,12 @@ import asyncio
 import concurrent.futures
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from routing.signing import Verifier
+from routing.signing import SignatureRefused, Verifier
+from store import keys
 from store.background import Background
 from store.breakers import BreakerRules, Breakers
 from store.configuration import Configuration
@@ -20,7 +22,7 @@ from workers.attempt import StopReason
 from workers.breaking import Breaking
 from workers.loop_thread import LoopThread
 from workers.renewal import Renewal
-from workers.runner import Runner
+from workers.runner import Outcome, Runner, Task
 from workers.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,9 @@ class Host:
         pool = configuration.pool(tool.name)
         slots = pool.concurrency
         rules = BreakerRules(failures=pool.breaker_failures, reset_timeout_s=pool.breaker_reset_timeout_s)
-        verifier = Verifier.from_file(configuration.signing.public_key_file)
+        self._tool = tool.name
+        self._queues = (keys.tool_queue(tool.name), keys.own_queue(tool.name, worker))
+        self._verifier = Verifier.from_file(configuration.signing.public_key_file)
         resources = tool.open(configuration)
         self._thread = LoopThread("calls")
         self._threads = concurrent.futures.ThreadPoolExecutor(slots, thread_name_prefix="operation")
@@ -57,7 +61,7 @@ class Host:
             tool,
             resources,
             ledger=self.ledger,
-            verifier=verifier,
+            verifier=self._verifier,
             renewal=self.renewal,
             results=self.spool,
             whole=WholeValues(self._cache, keep_s=store.retention_s),
@@ -69,6 +73,29 @@ class Host:
         self.loop = self._thread.loop
         self.wait = self._thread.wait
         self.wait(self._start())
+
+    async def run(self, task: Task) -> Outcome:
+        """Run one task to its end, and count it when it was not believed.
+
+        Raises:
+            BrokerUnavailable: the ledger could not be asked; the task must not be acknowledged.
+        """
+        outcome = await self.runner.run(task)
+        if outcome.state is None and outcome.code == SignatureRefused.code:
+            await self._count_refused()
+        return outcome
+
+    async def revoke(self, task: Task) -> None:
+        """Cancel the call of a task that Celery was told to revoke, when the task is genuine."""
+        try:
+            envelope = self._verifier.verify(
+                task.header, call_id=task.id, operation=task.operation, queues=self._queues, now=time.time()
+            )
+        except SignatureRefused as error:
+            logger.error("task %s of %s refused: %s", task.id, task.operation, error.message)
+            await self._count_refused()
+            return
+        await self.ledger.cancel(task.id, envelope.tenant)
 
     def interrupt(self) -> None:
         """Stop everything that runs: what may run elsewhere is given back."""
@@ -97,6 +124,12 @@ class Host:
             if taken:
                 logger.warning("%d spooled results of an earlier worker are in the ledger now", taken)
             return
+
+    async def _count_refused(self) -> None:
+        try:
+            await self.ledger.count_refused(self._tool)
+        except BrokerUnavailable:
+            logger.warning("a refused task could not be counted")
 
     async def _close(self) -> None:
         await self._delivery.stop()

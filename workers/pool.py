@@ -61,6 +61,9 @@ class CallRequest(Request):
         """The keyword arguments in the task's body (calls have none)."""
         return dict(self._payload[1])
 
+    def maybe_expire(self) -> None:
+        """Never: what a task says of its end is not signed; the deadline that counts is the ledger's."""
+
     def end(self, outcome: Outcome) -> None:
         """Tell Celery what came of it: acknowledge, then the event that Flower shows."""
         worker_state.task_ready(self, successful=outcome.state is State.SUCCEEDED)

@@ -28,6 +28,7 @@ SCRIPTS = {
         "budget_take",
         "cancel",
         "claim",
+        "count_refused",
         "effecting",
         "fall_back",
         "finish",
