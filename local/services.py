@@ -19,6 +19,7 @@ from local.redis_server import broker_argv, cache_argv, find_server
 from local.service import DrainStage, ServiceSpec, Timing
 from local.state_folder import StateFolder
 from store.configuration import Configuration, Store
+from store.connection import celery_url
 from toolswarm.errors import ConfigurationError
 from toolswarm.intake import INTAKE_QUEUE
 
@@ -194,7 +195,8 @@ class Planner:
                 "--tasks_columns=name,uuid,state,received,runtime,worker",  # no arguments, no results
                 *("--max_tasks=10000", "--purge_offline_workers=60", "--logging=warning"),
             ),
-            # The address goes by the environment: one that was given may hold a password.
+            # The address goes by the environment: one that was given may hold a password. Login for a unix socket is
+            # found by the worker's app, which Flower loads, in `store.broker_url`.
             environment=self._environment | {"CELERY_BROKER_URL": celery_url(broker_url)},
             probe=HttpProbe(f"{url}/healthcheck"),
             stage=DrainStage.WATCHING,
@@ -241,15 +243,6 @@ class Planner:
         if choice.note:
             self._notes.append(f"{service}: {choice.note}")
         return choice.port
-
-
-def celery_url(url: str) -> str:
-    """The broker's address as Celery writes it."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    database = parts.query.removeprefix("db=") or "0"
-    return f"redis+socket://{parts.path}?virtual_host={database}"
 
 
 def without_password(url: str) -> str:

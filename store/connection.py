@@ -8,10 +8,11 @@ script of ours may be repeated, so callers that must get through pass `retry_for
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, ClassVar, cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
+from redis.credentials import CredentialProvider
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from store.scripts import SCRIPTS
@@ -178,8 +179,8 @@ def open_connection(url: str, timeout_s: float) -> Connection | UnixDomainSocket
     query = parse_qs(parts.query)
     shared: dict[str, Any] = {
         "db": int((query.get("db") or [parts.path.strip("/") if parts.scheme == "redis" else "0"])[0] or 0),
-        "username": parts.username,
-        "password": parts.password,
+        "username": parts.username and unquote(parts.username),
+        "password": parts.password and unquote(parts.password),
         "protocol": 2,
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
@@ -194,13 +195,30 @@ def open_connection(url: str, timeout_s: float) -> Connection | UnixDomainSocket
     raise ConfigurationError("store: a Redis URL starts with redis:// or unix://", scheme=parts.scheme)
 
 
+class SocketLogin(CredentialProvider):
+    """User and password for the unix socket that Celery speaks to; set by `celery_url`.
+
+    In a socket's address kombu would tell them to everybody who asks a worker how it is: Flower, `inspect stats`.
+    """
+
+    login: ClassVar[tuple[str, str]]
+
+    def get_credentials(self) -> tuple[str, str]:
+        """User and password."""
+        return self.login
+
+
 def celery_url(url: str, transport: str = "redis") -> str:
     """The same server as kombu spells it: `redis+socket:///path?virtual_host=0` for a unix socket."""
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return parts._replace(scheme=transport).geturl()
     database = (parse_qs(parts.query).get("db") or ["0"])[0]
-    return f"{transport}+socket://{parts.path}?virtual_host={database}"
+    spelled = f"{transport}+socket://{parts.path}?virtual_host={database}"
+    if not parts.password:
+        return spelled
+    SocketLogin.login = (unquote(parts.username or "default"), unquote(parts.password))
+    return f"{spelled}&credential_provider={SocketLogin.__module__}.{SocketLogin.__name__}"
 
 
 def text(reply: Any) -> str:

@@ -10,9 +10,10 @@ from local.keys import provide_keys
 from local.redis_server import broker_argv, cache_argv, find_server, refuse_unfit_broker, refuse_unfit_cache
 from local.redis_wire import ask
 from local.service import DrainStage, ServiceSpec
-from local.services import Plan, Planner, celery_url, ours_to_start, without_password
+from local.services import Plan, Planner, ours_to_start, without_password
 from local.state_folder import StateFolder
 from store.configuration import Configuration, Local, PoolSettings, Store
+from store.connection import SocketLogin, celery_url
 from store.sections import Secret
 from tests.local.systems import wait_until
 from toolswarm.errors import BrokerUnavailable, ConfigurationError
@@ -123,6 +124,13 @@ def test_addresses_are_spelled_as_celery_wants_them_and_shown_without_password()
     assert celery_url("unix:///run/b.sock?db=2") == "redis+socket:///run/b.sock?virtual_host=2"
     assert celery_url("redis://h:6379/0") == "redis://h:6379/0"
     assert without_password("redis://u:secret@h:6379/0") == "redis://h:6379/0"
+
+
+def test_the_login_for_a_unix_socket_is_kept_and_stands_in_no_address() -> None:
+    address = celery_url("unix://flower:s3%2Fcret@/run/b.sock?db=2")
+
+    assert "s3" not in address
+    assert SocketLogin().get_credentials() == ("flower", "s3/cret")
 
 
 def test_a_system_server_is_asked_for_by_name_and_the_advice_says_what_to_install(

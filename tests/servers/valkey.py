@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -14,9 +15,10 @@ from tests.servers.waiting import until
 
 
 class Valkey:
-    """Broker and ledger of the tests."""
+    """Broker and ledger of the tests; with `tcp` it listens on a port of 127.0.0.1, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tcp: bool = False) -> None:
+        self.port = free_port() if tcp else 0
         self.folder = Path(tempfile.mkdtemp(prefix="ts-"))
         self.socket = self.folder / "broker.sock"
         self.url = f"unix://{self.socket}?db=0"
@@ -25,7 +27,8 @@ class Valkey:
     def start(self) -> None:
         self._process = subprocess.Popen(
             [
-                *(str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)),
+                *(str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"),
+                *("--unixsocket", str(self.socket), "--dir", str(self.folder)),
                 *("--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--loglevel", "warning"),
                 *("--maxmemory-policy", "noeviction"),
             ],
@@ -33,6 +36,11 @@ class Valkey:
             stderr=subprocess.DEVNULL,
         )
         until(self._answers, "Valkey answers")
+
+    @property
+    def tcp_url(self) -> str:
+        assert self.port, "this Valkey was made without a port"
+        return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5)
@@ -57,3 +65,10 @@ class Valkey:
                 return bool(client.ping())
         except redis.RedisError:
             return False
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
