@@ -24,7 +24,7 @@ _NAMED_FIELD = re.compile(r"field `([^`]*)`")
 
 
 class CallerGone(Exception):
-    """The caller closed the connection before the whole body had come; nobody is left to be answered."""
+    """The caller closed the connection before he was answered; nobody is left to be told."""
 
 
 async def read(request: Request, limit_bytes: int) -> bytes:

@@ -1,7 +1,7 @@
 """`/v1/calls`: submit one or many, wait, look, cancel, follow; and `/v1/route`, which only explains."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 from starlette.requests import Request
@@ -13,7 +13,8 @@ from gateway.bounds import BoundedFront
 from gateway.drain import Drain
 from gateway.errors import Problem, problem_of
 from gateway.events import EventStream
-from gateway.preferences import preferred_wait_s, queried_wait_s, with_headers
+from gateway.leaving import unless_gone
+from gateway.preferences import CANCEL_ON_DISCONNECT, preferred_wait_s, prefers_cancel, queried_wait_s, with_headers
 from routing.front import Caller
 from store.configuration import Gateway
 from toolswarm.errors import PayloadTooLarge, ToolswarmError
@@ -50,9 +51,11 @@ def location_of(call_id: str) -> dict[str, str]:
     return {"location": f"/v1/calls/{call_id}"}
 
 
-def applied(wait_s: float | None) -> dict[str, str]:
-    """The header that says which wait was granted, when one was asked for."""
-    return {} if wait_s is None else {"preference-applied": f"wait={wait_s:g}"}
+def applied(wait_s: float | None, *, cancels: bool = False) -> dict[str, str]:
+    """The header that says which wait was granted, when one was asked for, and that leaving meanwhile cancels."""
+    granted = [] if wait_s is None else [f"wait={wait_s:g}"]
+    granted += [CANCEL_ON_DISCONNECT] if cancels else []
+    return {"preference-applied": ", ".join(granted)} if granted else {}
 
 
 class Calls:
@@ -66,10 +69,14 @@ class Calls:
     async def submit(self, request: Request, caller: Caller) -> ASGIApp:
         """`POST /v1/calls`: 200 with the result of a call that ended in time, else 202 with its id."""
         wait_s = preferred_wait_s(request, self._settings.max_wait_s)
+        cancels = prefers_cancel(request) and bool(wait_s)
         body = with_headers(await self._submit_body(request), request)
         accepted = await self._front.submit(body, caller)
-        result = await self._front.settled(accepted, caller, wait_s or 0)
-        headers = applied(wait_s)
+        waiting = self._front.settled(accepted, caller, wait_s or 0)
+        if cancels:
+            waiting = unless_gone(waiting, [accepted], front=self._front, request=request, caller=caller)
+        result = await waiting
+        headers = applied(wait_s, cancels=cancels)
         if result.status.terminal:
             return json_response(result, headers=headers)
         return json_response(result, 202, headers | location_of(result.id))
@@ -77,6 +84,7 @@ class Calls:
     async def submit_batch(self, request: Request, caller: Caller) -> ASGIApp:
         """`POST /v1/calls:batch`: a result or a problem for each call, in their order."""
         wait_s = preferred_wait_s(request, self._settings.max_wait_s)
+        cancels = prefers_cancel(request) and bool(wait_s)
         batch = bodies.decode(await bodies.read(request, self._settings.max_body_bytes), _BATCH)
         limit = self._settings.max_batch
         if len(batch.calls) > limit:
@@ -87,11 +95,13 @@ class Calls:
         if wellformed:
             submitted = [answer for answer in answers if isinstance(answer, SubmitBody)]
             outcomes = await self._front.submit_many(submitted, caller)
-            waits = (self._outcome(outcome, caller, wait_s or 0) for outcome in outcomes)
-            for index, outcome in zip(wellformed, await asyncio.gather(*waits), strict=True):
+            waiting = self._outcomes(outcomes, caller, wait_s or 0)
+            if cancels:
+                waiting = unless_gone(waiting, outcomes, front=self._front, request=request, caller=caller)
+            for index, outcome in zip(wellformed, await waiting, strict=True):
                 answers[index] = outcome
         results = [Refused(problem=problem_of(one)) if isinstance(one, ToolswarmError) else one for one in answers]
-        return json_response({"results": results}, headers=applied(wait_s))
+        return json_response({"results": results}, headers=applied(wait_s, cancels=cancels))
 
     async def state(self, request: Request, caller: Caller) -> ASGIApp:
         """`GET /v1/calls/{id}?wait=N`: the result, or the state so far."""
@@ -131,6 +141,11 @@ class Calls:
 
     async def _submit_body(self, request: Request) -> SubmitBody:
         return bodies.decode(await bodies.read(request, self._settings.max_body_bytes), _SUBMIT)
+
+    async def _outcomes(
+        self, outcomes: Sequence[ToolResult | ToolswarmError], caller: Caller, wait_s: float
+    ) -> list[ToolResult | ToolswarmError]:
+        return list(await asyncio.gather(*(self._outcome(outcome, caller, wait_s) for outcome in outcomes)))
 
     async def _outcome(
         self, outcome: ToolResult | ToolswarmError, caller: Caller, wait_s: float

@@ -6,7 +6,8 @@ _PROBLEM: dict[str, Any] = {"default": {"$ref": "#/components/responses/Problem"
 _PREFER: dict[str, Any] = {
     "name": "Prefer",
     "in": "header",
-    "description": "`wait=N`: wait up to N seconds for the result (RFC 7240).",
+    "description": "`wait=N`: wait up to N seconds for the result (RFC 7240). `cancel-on-disconnect`: when the "
+    "connection is closed meanwhile, the call is cancelled.",
     "schema": {"type": "string"},
     "example": "wait=10",
 }

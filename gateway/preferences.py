@@ -1,6 +1,8 @@
-"""What a caller asks for beside the call: `Prefer: wait=N` (RFC 7240), `?wait=N`, `Idempotency-Key`, `traceparent`."""
+"""What a caller asks for beside the call: `Prefer: wait=N, cancel-on-disconnect` (RFC 7240), `?wait=N`, the headers
+`Idempotency-Key` and `traceparent`."""
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 from starlette.requests import Request
@@ -9,6 +11,7 @@ from toolswarm.errors import InvalidRequest
 from toolswarm.messages import SubmitBody
 
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 255
+CANCEL_ON_DISCONNECT = "cancel-on-disconnect"
 
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -21,13 +24,24 @@ def preferred_wait_s(request: Request, max_wait_s: float) -> float | None:
     Raises:
         InvalidRequest: `wait` is not a number of seconds.
     """
-    # The first of equal preferences counts, and preferences that we do not know are ignored (RFC 7240, section 2).
-    for header in request.headers.getlist("prefer"):
-        for preference in header.split(","):
-            name, _, value = preference.partition(";")[0].partition("=")
-            if name.strip().lower() == "wait":
-                return min(_seconds(value.strip().strip('"'), "Prefer"), max_wait_s)
+    for name, value in _preferences(request):
+        if name == "wait":
+            return min(_seconds(value, "Prefer"), max_wait_s)
     return None
+
+
+def prefers_cancel(request: Request) -> bool:
+    """Whether the call is to be cancelled when the caller closes the connection instead of waiting.
+
+    Raises:
+        InvalidRequest: the preference has a value; it takes none.
+    """
+    for name, value in _preferences(request):
+        if name == CANCEL_ON_DISCONNECT:
+            if value:
+                raise InvalidRequest(f"Prefer: {CANCEL_ON_DISCONNECT} takes no value", field="Prefer")
+            return True
+    return False
 
 
 def queried_wait_s(request: Request, max_wait_s: float) -> float:
@@ -59,6 +73,14 @@ def with_headers(body: SubmitBody, request: Request) -> SubmitBody:
     if trace is not None and body.traceparent is None and _TRACEPARENT.fullmatch(trace):
         body = msgspec.structs.replace(body, traceparent=trace)
     return body
+
+
+def _preferences(request: Request) -> Iterator[tuple[str, str]]:
+    """Names in lower case and values, in order; the first of equal ones counts, unknown ones are ignored (RFC 7240)."""
+    for header in request.headers.getlist("prefer"):
+        for preference in header.split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            yield name.strip().lower(), value.strip().strip('"')
 
 
 def _idempotency_key(request: Request) -> str | None:

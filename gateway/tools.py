@@ -15,7 +15,8 @@ from gateway.bounds import BoundedFront
 from gateway.calls import JSON_TYPE, applied, json_response, location_of
 from gateway.catalogue import Catalogue, Snapshot
 from gateway.errors import ended
-from gateway.preferences import preferred_wait_s, with_headers
+from gateway.leaving import unless_gone
+from gateway.preferences import preferred_wait_s, prefers_cancel, with_headers
 from routing.front import Caller
 from store.configuration import Gateway
 from toolswarm.messages import SubmitBody
@@ -50,18 +51,24 @@ class Tools:
     async def run(self, request: Request, caller: Caller) -> ASGIApp:
         """`POST /tools/{tool}/{operation}`: the bare value, or 202 with the call's id when it takes too long."""
         wait_s = preferred_wait_s(request, self._settings.max_wait_s)
+        longest_s = self._settings.max_wait_s if wait_s is None else wait_s
+        cancels = prefers_cancel(request) and longest_s > 0
         content = await bodies.read(request, self._settings.max_body_bytes)
         arguments = bodies.decode(content, _ARGUMENTS) if content else {}
         bodies.refuse_depth(arguments)
         names = request.path_params
         body = SubmitBody(operation=f"{names['tool']}.{names['operation']}", arguments=arguments)
         accepted = await self._front.submit(with_headers(body, request), caller)
-        result = await self._front.settled(accepted, caller, self._settings.max_wait_s if wait_s is None else wait_s)
+        waiting = self._front.settled(accepted, caller, longest_s)
+        if cancels:
+            waiting = unless_gone(waiting, [accepted], front=self._front, request=request, caller=caller)
+        result = await waiting
+        headers = applied(wait_s, cancels=cancels)
         if not result.status.terminal:
-            return json_response(result, 202, applied(wait_s) | location_of(result.id))
+            return json_response(result, 202, headers | location_of(result.id))
         if result.status is not State.SUCCEEDED:
             raise ended(result)
-        return json_response(result.value)
+        return json_response(result.value, headers=headers)
 
     async def _snapshot(self) -> Snapshot:
         return self._catalogue.snapshot(await self._front.operations())

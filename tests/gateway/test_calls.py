@@ -1,13 +1,14 @@
 """`/v1/calls` and what lies below it."""
 
 import asyncio
+import json
 import time
 from typing import Any
 
 import pytest
 
 from tests.gateway.fake_front import BROKER_DOWN
-from tests.gateway.serving import Served, until
+from tests.gateway.serving import KEY, Served, until
 from toolswarm.ids import new_call_id
 from toolswarm.states import State
 
@@ -77,6 +78,94 @@ async def test_the_first_of_two_preferences_counts(gateway: Served) -> None:
     answer = await gateway.http.post("/v1/calls", json=SAY, headers=headers)
 
     assert answer.headers["preference-applied"] == "wait=2"
+
+
+async def _leave(gateway: Served, path: str, body: object, prefer: str) -> None:
+    """Send a request and close the connection when its calls were accepted."""
+    content = json.dumps(body).encode()
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nPrefer: {prefer}\r\n"
+    writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    await until(lambda: gateway.front.submitted)
+    writer.close()
+    await writer.wait_closed()
+
+
+def _states(gateway: Served) -> list[State]:
+    return [call.status for call in gateway.front.calls.values()]
+
+
+async def test_a_caller_who_leaves_while_he_waits_has_the_call_cancelled_when_he_asked_so(gateway: Served) -> None:
+    await _leave(gateway, "/v1/calls", WAIT, "wait=5, cancel-on-disconnect")
+
+    await until(lambda: _states(gateway) == [State.CANCELLED])
+
+
+async def test_who_leaves_a_batch_has_those_of_its_calls_cancelled_that_have_not_ended(gateway: Served) -> None:
+    await _leave(gateway, "/v1/calls:batch", {"calls": [SAY, WAIT, WAIT]}, "Cancel-On-Disconnect; x=1, wait=5")
+
+    await until(lambda: _states(gateway) == [State.SUCCEEDED, State.CANCELLED, State.CANCELLED])
+
+
+async def test_the_call_of_a_caller_who_leaves_goes_on_when_he_did_not_ask_otherwise(gateway: Served) -> None:
+    await _leave(gateway, "/v1/calls", WAIT, "wait=5")
+    answer = await gateway.http.get("/healthz")
+
+    assert answer.status_code == 200
+    assert _states(gateway) == [State.ACCEPTED]
+
+
+async def test_a_call_that_cannot_be_cancelled_for_a_caller_who_left_is_logged(
+    gateway: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway.front.raising["cancel"] = BROKER_DOWN
+
+    await _leave(gateway, "/v1/calls", WAIT, "wait=5, cancel-on-disconnect")
+
+    (call_id,) = gateway.front.calls
+    await until(lambda: f"call {call_id} goes on although its caller left" in caplog.text)
+
+
+@pytest.mark.parametrize("prefer", ["cancel-on-disconnect", "wait=5, cancel-on-disconnect"])
+async def test_who_leaves_the_endpoint_of_an_operation_has_the_call_cancelled_when_he_asked_so(
+    gateway: Served, prefer: str
+) -> None:
+    await _leave(gateway, "/tools/echo/wait", {"text": "x"}, prefer)
+
+    await until(lambda: _states(gateway) == [State.CANCELLED])
+
+
+async def test_the_endpoint_of_an_operation_says_that_leaving_would_have_cancelled(gateway: Served) -> None:
+    headers = {"Prefer": "cancel-on-disconnect"}
+
+    answer = await gateway.http.post("/tools/echo/say", json={"text": "x"}, headers=headers)
+
+    assert answer.headers["preference-applied"] == "cancel-on-disconnect"
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        ("wait=3, cancel-on-disconnect", "wait=3, cancel-on-disconnect"),
+        ('CANCEL-ON-DISCONNECT="", wait=3', "wait=3, cancel-on-disconnect"),
+        ("wait=0, cancel-on-disconnect", "wait=0"),
+        ("cancel-on-disconnect", None),
+    ],
+)
+async def test_it_is_said_whether_leaving_would_have_cancelled(
+    gateway: Served, asked: str, granted: str | None
+) -> None:
+    answer = await gateway.http.post("/v1/calls", json=SAY, headers={"Prefer": asked})
+
+    assert answer.headers.get("preference-applied") == granted
+
+
+async def test_a_value_for_a_preference_that_takes_none_is_refused(gateway: Served) -> None:
+    headers = {"Prefer": "wait=3, cancel-on-disconnect=no"}
+
+    answer = await gateway.http.post("/v1/calls", json=SAY, headers=headers)
+
+    assert (answer.status_code, answer.json()["details"]["field"]) == (400, "Prefer")
 
 
 async def test_the_idempotency_key_of_the_header_makes_two_requests_one_call(gateway: Served) -> None:
