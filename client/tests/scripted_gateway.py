@@ -76,6 +76,12 @@ class _Handler(BaseHTTPRequestHandler):
     script: ScriptedGateway
 
     def _answer(self) -> None:
+        try:
+            self._say()
+        except ConnectionError:  # who has heard the end of a call need not hear the end of the stream
+            self.close_connection = True
+
+    def _say(self) -> None:
         path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}

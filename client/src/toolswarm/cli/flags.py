@@ -13,6 +13,7 @@ from toolswarm.options import DEFAULT_TIMEOUT_S, OptionChanges
 
 Words = Annotated[str, Parameter(allow_leading_hyphen=True, name="key=value")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
+Follow = Annotated[bool, Parameter(name="--follow", negative="")]
 Url = Annotated[str | None, Parameter(name="--url")]
 
 
