@@ -40,7 +40,8 @@ def main() -> int:
 
 
 async def _serve(configuration: Configuration, listener: socket.socket) -> None:
-    Authenticator(configuration.gateway.api_key)  # before anything is opened: without a key there is nothing to serve
+    # Before anything is opened: without a key there is nothing to serve.
+    Authenticator(configuration.gateway.api_key, configuration.gateway.operator_key)
     drain = Drain()
     front = await Front.open(configuration)
     try:

@@ -60,7 +60,7 @@ def make_app(front: Front, settings: Gateway, drain: Drain) -> ASGIApp:
     bounded = BoundedFront(front, settings, drain)
     calls = Calls(bounded, settings, drain)
     tools = Tools(bounded, settings)
-    known = Authenticator(settings.api_key).required
+    known = Authenticator(settings.api_key, settings.operator_key).required
 
     async def health(_request: Request) -> ASGIApp:
         return json_response({"status": "alive"})
@@ -89,6 +89,8 @@ def make_app(front: Front, settings: Gateway, drain: Drain) -> ASGIApp:
         Resource("/v1/tools/{name}", GET=known(tools.find)),
         Resource("/v1/route", POST=known(calls.route)),
         Resource("/v1/dead:{action}", POST=known(calls.dead)),
+        Resource("/v1/fallbacks", GET=known(calls.fallbacks)),
+        Resource("/v1/fallbacks/{name}", PUT=known(calls.set_fallbacks), DELETE=known(calls.set_fallbacks)),
         Resource("/v1/status", GET=known(calls.status)),
         Resource("/openapi.json", GET=tools.openapi, HEAD=tools.openapi),
         Resource("/healthz", GET=health, HEAD=health),

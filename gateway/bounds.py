@@ -94,6 +94,16 @@ class BoundedFront:
         async with self._answered():
             return await self._front.operations()
 
+    async def fallbacks(self) -> dict[str, tuple[str, ...]]:
+        """The fallback chains."""
+        async with self._answered():
+            return await self._front.fallbacks()
+
+    async def set_fallbacks(self, name: str, chain: Sequence[str] | None, caller: Caller) -> dict[str, tuple[str, ...]]:
+        """Set a fallback chain, or give it back to the configuration."""
+        async with self._answered():
+            return await self._front.set_fallbacks(name, chain, caller)
+
     async def dead(self, action: str, request: DeadRequest, caller: Caller) -> DeadPage:
         """Look at dead letters, or do something with them; many take longer than one."""
         async with self._answered(more_s=request.limit * BATCH_TIMEOUT_PER_CALL_S):

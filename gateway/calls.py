@@ -18,7 +18,7 @@ from gateway.preferences import CANCEL_ON_DISCONNECT, preferred_wait_s, prefers_
 from routing.front import Caller
 from store.configuration import Gateway
 from toolswarm.errors import PayloadTooLarge, ToolswarmError
-from toolswarm.messages import DeadRequest, SubmitBody, ToolResult
+from toolswarm.messages import DeadRequest, FallbackChain, FallbackChains, SubmitBody, ToolResult
 
 JSON_TYPE = "application/json"
 
@@ -36,6 +36,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
+_CHAIN = msgspec.json.Decoder(FallbackChain)
 _DEAD = msgspec.json.Decoder(DeadRequest)
 _BATCH = msgspec.json.Decoder(BatchBody)
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
@@ -132,6 +133,19 @@ class Calls:
     async def status(self, request: Request, caller: Caller) -> ASGIApp:
         """`GET /v1/status`: workers, backlogs and counts."""
         return json_response(await self._front.status())
+
+    async def fallbacks(self, request: Request, caller: Caller) -> ASGIApp:
+        """`GET /v1/fallbacks`: the chains."""
+        return json_response(FallbackChains(fallbacks=await self._front.fallbacks()))
+
+    async def set_fallbacks(self, request: Request, caller: Caller) -> ASGIApp:
+        """`PUT /v1/fallbacks/{name}` sets a chain, `DELETE` gives it back to the configuration."""
+        chain: tuple[str, ...] | None = None
+        if request.method == "PUT":
+            raw = await bodies.read(request, self._settings.max_body_bytes)
+            chain = bodies.decode(raw, _CHAIN).chain
+        chains = await self._front.set_fallbacks(request.path_params["name"], chain, caller)
+        return json_response(FallbackChains(fallbacks=chains))
 
     async def dead(self, request: Request, caller: Caller) -> ASGIApp:
         """`POST /v1/dead:{action}`: list, retry, resolve or drop dead letters."""

@@ -166,6 +166,30 @@ V1_PATHS: dict[str, Any] = {
             "responses": {"200": _answer("The letters that were meant.", _ref("DeadPage")), **_PROBLEM},
         },
     },
+    "/v1/fallbacks": {
+        "get": {
+            "operationId": "get_fallbacks",
+            "summary": "What is tried next when a tool cannot be had",
+            "tags": ["swarm"],
+            "responses": {"200": _answer("The chains.", _ref("FallbackChains")), **_PROBLEM},
+        }
+    },
+    "/v1/fallbacks/{name}": {
+        "parameters": [_NAME],
+        "put": {
+            "operationId": "set_fallback_chain",
+            "summary": "Set the chain of a tool or an operation, with the operator's key",
+            "tags": ["swarm"],
+            "requestBody": _body(_ref("FallbackChain"), {"chain": ["desktop"]}),
+            "responses": {"200": _answer("The chains.", _ref("FallbackChains")), **_PROBLEM},
+        },
+        "delete": {
+            "operationId": "unset_fallback_chain",
+            "summary": "Give the chain back to the configuration, with the operator's key",
+            "tags": ["swarm"],
+            "responses": {"200": _answer("The chains.", _ref("FallbackChains")), **_PROBLEM},
+        },
+    },
     "/v1/status": {
         "get": {
             "operationId": "get_status",

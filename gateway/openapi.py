@@ -15,10 +15,24 @@ from gateway.endpoints import V1_PATHS
 from gateway.errors import PROBLEM_TYPE, Problem
 from gateway.example import example_of
 from gateway.json_values import is_array, is_object
-from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import (
+    CallEvent,
+    DeadPage,
+    DeadRequest,
+    FallbackChain,
+    FallbackChains,
+    Operation,
+    Route,
+    SubmitBody,
+    SwarmStatus,
+    ToolResult,
+)
 
 _SCHEMAS = "#/components/schemas/"
-_MESSAGES = (SubmitBody, ToolResult, Operation, Route, SwarmStatus, CallEvent, DeadRequest, DeadPage, Problem)
+_MESSAGES = (
+    *(SubmitBody, ToolResult, Operation, Route, SwarmStatus, CallEvent, DeadRequest, DeadPage, Problem),
+    *(FallbackChain, FallbackChains),
+)
 # Below these words lie maps of name -> schema, and below those plain data, in which "$ref" would be no reference.
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _DATA = frozenset({"default", "const", "enum", "examples", "example", "required"})

@@ -26,7 +26,10 @@ from toolswarm.intake import INTAKE_QUEUE
 TOOLS = ("desktop", "github", "droplet")
 """The tools that every system has; a tool of one's own is started when it has a section under `workers`."""
 
-_API_KEY_NAMES = ("MCP_API_KEY", "MCP_API_KEY_FILE", "TOOLSWARM_GATEWAY__API_KEY")
+_API_KEY_NAMES = (
+    *("MCP_API_KEY", "MCP_API_KEY_FILE", "TOOLSWARM_GATEWAY__API_KEY"),
+    *("MCP_OPERATOR_KEY", "MCP_OPERATOR_KEY_FILE", "TOOLSWARM_GATEWAY__OPERATOR_KEY"),
+)
 _GITHUB_NAMES = ("GITHUB_TOKEN", "GITHUB_TOKEN_FILE", "TOOLSWARM_GITHUB__TOKEN")
 _PRIVATE_KEY = "TOOLSWARM_SIGNING__PRIVATE_KEY_FILE"
 _OTHER_SECRETS = ("POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE", "TOOLSWARM_API_KEY")

@@ -17,8 +17,13 @@ from toolswarm.errors import UnknownOperation
 from toolswarm.messages import Effect, Operation, Route, RouteReason, SubmitBody
 
 
-def classify(body: SubmitBody, catalogue: Mapping[str, Operation], routing: Routing) -> Route:
-    """Decide where a request goes.
+def classify(
+    body: SubmitBody,
+    catalogue: Mapping[str, Operation],
+    routing: Routing,
+    chains: Mapping[str, tuple[str, ...]] | None = None,
+) -> Route:
+    """Decide where a request goes; `chains` are the fallback chains when they are not those of the configuration.
 
     Raises:
         UnknownOperation: no tool has it; `details["nearest"]` has up to three names that look like it.
@@ -35,7 +40,9 @@ def classify(body: SubmitBody, catalogue: Mapping[str, Operation], routing: Rout
         effect=operation.effect,
         decided_by=decided_by,
         runner_up=next(reasons, None),
-        fallbacks=_fallbacks(operation, body.operation, candidates, catalogue, routing),
+        fallbacks=_fallbacks(
+            operation, body.operation, candidates, catalogue, routing.fallbacks if chains is None else chains
+        ),
         filled=_fill(operation, body),
     )
 
@@ -139,17 +146,17 @@ def _fallbacks(
     asked: str,
     candidates: Mapping[str, Operation],
     catalogue: Mapping[str, Operation],
-    routing: Routing,
+    chains: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, ...]:
     if not operation.effect.may_run_again:
         return ()  # what must not run twice must not run elsewhere either
-    chain = routing.fallbacks.get(operation.full_name)
+    chain = chains.get(operation.full_name)
     if chain is not None:  # the operator says so for this operation, however it is asked for
         found = [catalogue[name] for name in chain if name in catalogue]
     elif "." in asked or operation.effect is not Effect.READ:
         return ()  # who names the tool means it; and a write must not land elsewhere unless the operator says so
     else:
-        found = [candidates[tool] for tool in routing.fallbacks.get(operation.tool, ()) if tool in candidates]
+        found = [candidates[tool] for tool in chains.get(operation.tool, ()) if tool in candidates]
     return tuple(one.full_name for one in found if one.tool != operation.tool and one.effect.may_run_again)
 
 

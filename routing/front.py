@@ -19,6 +19,7 @@ from routing.dead import DeadDesk
 from routing.signing import Signer
 from store import heartbeat, keys
 from store.catalogue import Catalogue
+from store.chains import FallbackChains
 from store.configuration import Configuration
 from store.connection import Broker, unavailable
 from store.dead import DeadLetters
@@ -26,7 +27,14 @@ from store.ledger import Acceptance, Fallback, Ledger, Share, Submission, not_fo
 from store.sessions import queue_of_session
 from store.waiter import Waiter
 from store.whole import WholeValues
-from toolswarm.errors import InvalidArguments, InvalidRequest, NoValue, ToolswarmError, UnknownOperation
+from toolswarm.errors import (
+    InvalidArguments,
+    InvalidRequest,
+    NoValue,
+    PermissionDenied,
+    ToolswarmError,
+    UnknownOperation,
+)
 from toolswarm.ids import CallId, is_call_id, new_call_id
 from toolswarm.messages import (
     CallEvent,
@@ -56,6 +64,8 @@ class Caller(msgspec.Struct, frozen=True):
 
     tenant: str = "default"
     principal: str = "default"
+    operator: bool = False
+    """Whether it is the operator's own key: only that may change what holds for all tenants."""
 
 
 class Front:
@@ -74,6 +84,7 @@ class Front:
             call_deadline_s=store.call_deadline_s,
             max_attempts=store.max_attempts,
         )
+        self._chains = FallbackChains(broker, configuration.routing.fallbacks)
         self._dead = DeadDesk(
             DeadLetters(broker, retention_s=store.retention_s), operations=self.operations, submit=self._submit_as
         )
@@ -243,6 +254,22 @@ class Front:
         """The catalogue, sorted by name."""
         return list((await self._bounded(self._catalogue.operations())).values())
 
+    async def fallbacks(self) -> dict[str, tuple[str, ...]]:
+        """Tool or operation -> what is tried next when it cannot be had."""
+        return dict(await self._bounded(self._chains.read(at_most_s=0.0)))
+
+    async def set_fallbacks(self, name: str, chain: Sequence[str] | None, caller: Caller) -> dict[str, tuple[str, ...]]:
+        """Set the chain of a tool or an operation; None: as it is configured. All others follow within 2 s.
+
+        Raises:
+            PermissionDenied: the caller is not the operator.
+            InvalidRequest: the chain comes back to where it began, or mixes tools and operations.
+            Unavailable: it was not set; try again.
+        """
+        if not caller.operator:
+            raise PermissionDenied("fallback chains hold for all tenants: only the operator's key may set them")
+        return dict(await self._bounded(self._chains.set(name, None if chain is None else tuple(chain))))
+
     async def dead(self, action: str, request: DeadRequest, caller: Caller) -> DeadPage:
         """List, retry, resolve or drop dead letters of the caller's tenant (see routing/dead.py).
 
@@ -262,13 +289,13 @@ class Front:
     # -- the steps of a submission ---------------------------------------------------------------------------
 
     async def _classify(self, body: SubmitBody) -> tuple[Mapping[str, Operation], Route]:
-        catalogue = await self._catalogue.operations()
+        catalogue, chains = await self._catalogue.operations(), await self._chains.read()
         try:
-            return catalogue, classify(body, catalogue, self._configuration.routing)
+            return catalogue, classify(body, catalogue, self._configuration.routing, chains)
         except UnknownOperation:
             # A worker may have published it a moment ago.
             fresh = await self._catalogue.operations(at_most_s=_CATALOGUE_RETRY_S)
-            return fresh, classify(body, fresh, self._configuration.routing)
+            return fresh, classify(body, fresh, self._configuration.routing, chains)
 
     async def _resolve(self, body: SubmitBody) -> tuple[Operation, Route, dict[str, Any]]:
         catalogue, route = await self._classify(body)

@@ -56,6 +56,9 @@ class Gateway(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: int = 8080
     api_key: Secret = Secret("")
     """The bearer key of callers (`MCP_API_KEY`); `up` makes one when none is set."""
+    operator_key: Secret = Secret("")
+    """The key of who may change what holds for all tenants, e.g. fallback chains (`MCP_OPERATOR_KEY`); with none set it
+    is `api_key`."""
     max_body_bytes: int = 1_048_576
     max_wait_s: float = 60.0
     """The longest that one request waits for a result; callers ask again."""
@@ -170,6 +173,7 @@ class Configuration(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 _DEPLOYMENT_NAMES = {
     "MCP_API_KEY": ("gateway", "api_key"),
+    "MCP_OPERATOR_KEY": ("gateway", "operator_key"),
     "GITHUB_TOKEN": ("github", "token"),
 }
 

@@ -12,6 +12,7 @@ from toolswarm.messages import Priority
 __all__ = [
     "BEAT_LOCK",
     "CATALOGUE",
+    "CHAINS",
     "COUNTERS",
     "DEPTH",
     "DUE",
@@ -54,6 +55,8 @@ CATALOGUE = "ts:catalogue"
 """hash, tool -> JSON list of Operation; expires 7 days after the last heartbeat of any worker."""
 WORKERS = "ts:workers"
 """zset, worker name -> time of its last heartbeat; expires a day after the last one."""
+CHAINS = "ts:chains"
+"""hash, tool or operation -> JSON list of what is tried next; expires 30 days after the last sweep."""
 DEPTH = "ts:depth"
 """hash, list -> tasks in the lines before it; expires 2 days after the last one joined a line."""
 SHARES = "ts:shares"

@@ -24,7 +24,7 @@ from toolswarm.errors import (
     ToolswarmError,
 )
 from toolswarm.intake import REPLY_TTL_S, REQUEST_TTL_S, IntakeReply, IntakeRequest, open_request
-from toolswarm.messages import DeadRequest, SubmitBody, encode
+from toolswarm.messages import DeadRequest, FallbackChains, SubmitBody, encode
 from toolswarm.states import State
 from workers.runner import Outcome
 
@@ -39,6 +39,8 @@ class Intake:
         self._longest_wait_s = configuration.gateway.max_wait_s
         if not self._key:
             raise ConfigurationError("gateway.api_key (MCP_API_KEY) is not set: the router pool could admit nobody")
+        # With a key of the operator's own, he speaks to the gateway: requests here are made with the callers' key.
+        self._caller = Caller(operator=not configuration.gateway.operator_key)
         self._front = front
         self._broker = broker
         self.done = 0
@@ -52,6 +54,7 @@ class Intake:
             "tools": self._tools,
             "status": self._status,
             "dead": self._dead,
+            "fallbacks": self._fallbacks,
         }
 
     async def run(self, arguments: dict[str, str]) -> Outcome:
@@ -106,26 +109,32 @@ class Intake:
 
     async def _submit(self, params: dict[str, Any]) -> Any:
         wait_s = self._wait_s(params)
-        call = await self._front.submit(_body(params), Caller())
+        call = await self._front.submit(_body(params), self._caller)
         if call.status.terminal or not wait_s:
             return call
-        return await self._front.result(call.id, Caller(), wait_s)
+        return await self._front.result(call.id, self._caller, wait_s)
 
     async def _result(self, params: dict[str, Any]) -> Any:
-        return await self._front.result(str(params.get("id")), Caller(), self._wait_s(params))
+        return await self._front.result(str(params.get("id")), self._caller, self._wait_s(params))
 
     async def _cancel(self, params: dict[str, Any]) -> Any:
-        return await self._front.cancel(str(params.get("id")), Caller())
+        return await self._front.cancel(str(params.get("id")), self._caller)
 
     async def _route(self, params: dict[str, Any]) -> Any:
-        return await self._front.route(_body(params), Caller())
+        return await self._front.route(_body(params), self._caller)
 
     async def _tools(self, params: dict[str, Any]) -> Any:
         return await self._front.operations()
 
+    async def _fallbacks(self, params: dict[str, Any]) -> Any:
+        name, chain = params.get("name"), msgspec.convert(params.get("chain"), list[str] | None)
+        if name is None:
+            return FallbackChains(fallbacks=await self._front.fallbacks())
+        return FallbackChains(fallbacks=await self._front.set_fallbacks(str(name), chain, self._caller))
+
     async def _dead(self, params: dict[str, Any]) -> Any:
         request = msgspec.convert(params.get("request"), DeadRequest)
-        return await self._front.dead(str(params.get("action")), request, Caller())
+        return await self._front.dead(str(params.get("action")), request, self._caller)
 
     async def _status(self, params: dict[str, Any]) -> Any:
         return await self._front.status()

@@ -40,6 +40,7 @@ SCRIPTS = {
         "renew",
         "resign",
         "say",
+        "set_chain",
         "sweep",
         "take",
         "unbury",

@@ -109,4 +109,5 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'ts:due', '-inf', now, 'LIMIT', 
     lost(id, call)
   end
 end
+redis.call('EXPIRE', 'ts:chains', 30 * DAY_S)
 return done

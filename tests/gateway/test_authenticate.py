@@ -5,14 +5,17 @@ import logging
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from gateway.app import make_app
+from gateway.authenticate import Authenticator
 from gateway.drain import Drain
 from routing.front import Caller
 from store.configuration import Gateway
+from store.sections import Secret
 from tests.gateway.fake_front import FakeFront
 from tests.gateway.serving import KEY, Served
-from toolswarm.errors import ConfigurationError
+from toolswarm.errors import AuthenticationFailed, ConfigurationError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,6 +28,9 @@ CLOSED = [
     ("GET", "/v1/tools"),
     ("GET", "/v1/tools/echo"),
     ("POST", "/v1/route"),
+    ("GET", "/v1/fallbacks"),
+    ("PUT", "/v1/fallbacks/droplet"),
+    ("DELETE", "/v1/fallbacks/droplet"),
     ("GET", "/v1/status"),
     ("POST", "/tools/echo/say"),
 ]
@@ -85,7 +91,19 @@ async def test_the_scheme_may_be_spelled_in_any_case(gateway: Served) -> None:
 async def test_a_known_caller_is_handed_on(gateway: Served) -> None:
     await gateway.http.post("/v1/calls", json={"operation": "echo.say"})
 
-    assert gateway.front.callers == [Caller("default", "default")]
+    assert gateway.front.callers == [Caller("default", "default", operator=True)]
+
+
+async def test_with_a_key_of_his_own_only_that_is_the_operators() -> None:
+    guard = Authenticator(Secret(KEY), Secret("tsk_operator"))
+
+    def caller(key: str) -> Caller:
+        headers = [(b"authorization", f"Bearer {key}".encode())]
+        return guard.caller(Request({"type": "http", "headers": headers}))
+
+    assert (caller(KEY).operator, caller("tsk_operator").operator) == (False, True)
+    with pytest.raises(AuthenticationFailed):
+        caller("")
 
 
 async def test_a_gateway_without_a_key_does_not_start() -> None:

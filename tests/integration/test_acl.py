@@ -175,6 +175,11 @@ def test_a_call_falls_back_to_another_tool(client: Client) -> None:
     assert client.call("fetch", code="upstream_unreachable") == "from the spare tool"
 
 
+def test_a_fallback_chain_is_set_and_given_back(client: Client) -> None:
+    assert client.set_fallback_chain("spare", ["github"])["spare"] == ("github",)
+    assert "spare" not in client.set_fallback_chain("spare", None)
+
+
 def test_a_session_and_a_postponed_call_work(client: Client) -> None:
     session = client.call("trial.open_session")
 

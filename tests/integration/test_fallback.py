@@ -6,12 +6,16 @@ import pytest
 
 from routing.front import Caller, Front
 from store.configuration import load
-from tests.servers.stack import Stack
-from toolswarm.errors import ConfigurationError
+from tests.servers.gateway import start_gateway
+from tests.servers.stack import API_KEY, Stack
+from tests.servers.waiting import until_async
+from toolswarm import AsyncClient
+from toolswarm.errors import ConfigurationError, InvalidRequest, PermissionDenied
 from toolswarm.messages import SubmitBody, ToolResult
 from toolswarm.states import State
 
 ME = Caller()
+OPERATOR = Caller(operator=True)
 CHAINS = '{"trial": ["spare"], "trial.store": ["spare.store"]}'
 
 
@@ -63,6 +67,57 @@ async def test_an_answer_or_a_matter_of_trust_never_falls_back(stack: Stack, cha
 
     assert (result.status, result.error and result.error.code) == (State.FAILED, code)
     assert f"spare {code}" not in stack.marked()
+
+
+async def test_a_chain_can_be_set_while_the_swarm_runs_and_given_back(stack: Stack, front: Front) -> None:
+    stack.settings["TOOLSWARM_ROUTING__DEFAULT_TOOL"] = "trial"
+    stack.start_beat()
+    stack.start_worker("trial", "w1")
+    stack.start_worker("spare", "s1")
+
+    await front.set_fallbacks("trial.fetch", ["spare.fetch"], OPERATOR)
+    caught = await call(front, "trial.fetch", "upstream_unreachable")
+    with pytest.raises(InvalidRequest, match=r"comes back to trial\.fetch"):
+        await front.set_fallbacks("spare.fetch", ["trial.fetch"], OPERATOR)
+    await front.set_fallbacks("trial.fetch", None, OPERATOR)
+
+    assert (caught.status, caught.meta.fallback_from) == (State.SUCCEEDED, "trial.fetch")
+    assert "trial.fetch" not in await front.fallbacks()
+
+
+async def test_a_chain_of_writes_that_must_not_run_twice_is_never_followed(stack: Stack, chained: Front) -> None:
+    await chained.set_fallbacks("trial.slow_once", ["spare.fetch"], OPERATOR)
+
+    route = await chained.route(SubmitBody(operation="trial.slow_once"), ME)
+
+    assert route.fallbacks == ()
+
+
+async def test_only_the_operators_key_may_set_a_chain_and_every_process_sees_it(stack: Stack, front: Front) -> None:
+    stack.start_worker("trial", "w1")
+    stack.start_worker("spare", "s1")
+    stack.start_worker("intake", "i1", MCP_OPERATOR_KEY="tsk_operator")
+    url = start_gateway(stack, MCP_OPERATOR_KEY="tsk_operator")
+    fetch = SubmitBody(operation="trial.fetch")
+    assert (await front.route(fetch, ME)).fallbacks == ()
+
+    for where in (url, stack.valkey.url):
+        async with AsyncClient(where, API_KEY, timeout_s=20) as tenant:
+            with pytest.raises(PermissionDenied):
+                await tenant.set_fallback_chain("trial.fetch", ["spare.fetch"])
+    async with AsyncClient(url, "tsk_operator", timeout_s=20) as operator:
+        chains = await operator.set_fallback_chain("trial.fetch", ["spare.fetch"])
+
+    async def is_seen() -> bool:
+        return (await front.route(fetch, ME)).fallbacks == ("spare.fetch",)
+
+    assert chains["trial.fetch"] == ("spare.fetch",)
+    await until_async(is_seen, "the other process follows", within_s=5)
+
+
+async def test_who_has_only_the_callers_key_may_set_nothing(front: Front) -> None:
+    with pytest.raises(PermissionDenied):
+        await front.set_fallbacks("trial", ["spare"], ME)
 
 
 @pytest.mark.parametrize(

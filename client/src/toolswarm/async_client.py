@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -213,6 +213,18 @@ class AsyncCalls:
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return await persist(self._transport.status, self._patience())
+
+    async def fallback_chains(self) -> dict[str, tuple[str, ...]]:
+        """Tool or operation -> what is tried next when it cannot be had."""
+        return (await persist(lambda: self._transport.fallbacks(None, None), self._patience())).fallbacks
+
+    async def set_fallback_chain(self, name: str, chain: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+        """Set what is tried next after a tool (tools) or an operation (operations); None: as it is configured.
+
+        Raises:
+            InvalidRequest: the chain comes back to where it began, or mixes tools and operations.
+        """
+        return (await persist(lambda: self._transport.fallbacks(name, chain), self._patience())).fallbacks
 
     async def dead(self, action: str = "list", request: DeadRequest | None = None) -> DeadPage:
         """Dead letters: `list` them, `retry` them as new calls, `resolve` an unknown outcome, `drop` them.

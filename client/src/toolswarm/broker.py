@@ -36,7 +36,17 @@ from toolswarm.intake import (
     reply_key,
     task_arguments,
 )
-from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import (
+    CallEvent,
+    DeadPage,
+    DeadRequest,
+    FallbackChains,
+    Operation,
+    Route,
+    SubmitBody,
+    SwarmStatus,
+    ToolResult,
+)
 from toolswarm.problems import error_from_info
 from toolswarm.transport import Outcome
 
@@ -115,6 +125,11 @@ class BrokerTransport:
     def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return self._answer(self._ask("status"), 0.0, SwarmStatus)
+
+    def fallbacks(self, name: str | None, chain: Sequence[str] | None) -> FallbackChains:
+        """The fallback chains, after the named one was set, or given back to the configuration (no chain)."""
+        params = {"name": name, "chain": None if chain is None else list(chain)}
+        return self._answer(self._ask("fallbacks", **params), 10.0, FallbackChains)
 
     def dead(self, action: str, request: DeadRequest) -> DeadPage:
         """List, retry, resolve or drop dead letters."""

@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -111,6 +111,18 @@ class Calls:
     def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return persist(self._transport.status, self._patience())
+
+    def fallback_chains(self) -> dict[str, tuple[str, ...]]:
+        """Tool or operation -> what is tried next when it cannot be had."""
+        return persist(lambda: self._transport.fallbacks(None, None), self._patience()).fallbacks
+
+    def set_fallback_chain(self, name: str, chain: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+        """Set what is tried next after a tool (tools) or an operation (operations); None: as it is configured.
+
+        Raises:
+            InvalidRequest: the chain comes back to where it began, or mixes tools and operations.
+        """
+        return persist(lambda: self._transport.fallbacks(name, chain), self._patience()).fallbacks
 
     def dead(self, action: str = "list", request: DeadRequest | None = None) -> DeadPage:
         """Dead letters: `list` them, `retry` them as new calls, `resolve` an unknown outcome, `drop` them.

@@ -11,7 +11,17 @@ from toolswarm import wire
 from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.endpoint import Endpoint, shown_url
 from toolswarm.errors import GatewayUnreachable, ToolswarmError
-from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import (
+    CallEvent,
+    DeadPage,
+    DeadRequest,
+    FallbackChains,
+    Operation,
+    Route,
+    SubmitBody,
+    SwarmStatus,
+    ToolResult,
+)
 from toolswarm.transport import Outcome
 
 CONNECTIONS = 64
@@ -61,6 +71,10 @@ class HttpTransport:
     def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return self._ask(wire.Request(method="GET", path=wire.STATUS), SwarmStatus)
+
+    def fallbacks(self, name: str | None, chain: Sequence[str] | None) -> FallbackChains:
+        """The fallback chains, after the named one was set, or given back to the configuration (no chain)."""
+        return self._ask(wire.fallbacks_request(name, chain), FallbackChains)
 
     def dead(self, action: str, request: DeadRequest) -> DeadPage:
         """List, retry, resolve or drop dead letters."""

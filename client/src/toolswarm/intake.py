@@ -11,6 +11,7 @@ itself never travels). A router pool answers with `{id, ok}` or `{id, error}` on
 | `route` | `call` (SubmitBody) | Route |
 | `tools` | – | list of Operation |
 | `status` | – | SwarmStatus |
+| `fallbacks` | `name`, `chain` (both none: only look) | FallbackChains |
 | `dead` | `action`, `request` (DeadRequest) | DeadPage |
 | `cache` | `action`, `request` (CacheRequest) | CachePage |
 """

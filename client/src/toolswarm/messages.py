@@ -286,6 +286,18 @@ class DeadPage(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
 
 
+class FallbackChain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is tried next, in order: tools after a tool, operations after an operation."""
+
+    chain: tuple[str, ...]
+
+
+class FallbackChains(msgspec.Struct, frozen=True, kw_only=True):
+    """Tool or operation -> what is tried next when it cannot be had."""
+
+    fallbacks: dict[str, tuple[str, ...]]
+
+
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one worker process said of itself in its last heartbeat."""
 

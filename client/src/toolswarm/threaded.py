@@ -6,7 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from toolswarm.cache_messages import CachePage, CacheRequest
-from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import (
+    CallEvent,
+    DeadPage,
+    DeadRequest,
+    FallbackChains,
+    Operation,
+    Route,
+    SubmitBody,
+    SwarmStatus,
+    ToolResult,
+)
 from toolswarm.transport import Outcome, Transport
 
 THREADS = 64
@@ -53,6 +63,10 @@ class ThreadedTransport:
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return await self._ask(self._transport.status)
+
+    async def fallbacks(self, name: str | None, chain: Sequence[str] | None) -> FallbackChains:
+        """The fallback chains, after the named one was set, or given back to the configuration (no chain)."""
+        return await self._ask(lambda: self._transport.fallbacks(name, chain))
 
     async def dead(self, action: str, request: DeadRequest) -> DeadPage:
         """List, retry, resolve or drop dead letters."""

@@ -9,7 +9,17 @@ from typing import Protocol
 
 from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.errors import ToolswarmError
-from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
+from toolswarm.messages import (
+    CallEvent,
+    DeadPage,
+    DeadRequest,
+    FallbackChains,
+    Operation,
+    Route,
+    SubmitBody,
+    SwarmStatus,
+    ToolResult,
+)
 
 Outcome = ToolResult | ToolswarmError
 """What became of one call of a batch: its result so far, or why it was refused."""
@@ -52,6 +62,10 @@ class Transport(Protocol):
 
     def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
+        ...
+
+    def fallbacks(self, name: str | None, chain: Sequence[str] | None) -> FallbackChains:
+        """The fallback chains, after the named one was set, or given back to the configuration (no chain)."""
         ...
 
     def dead(self, action: str, request: DeadRequest) -> DeadPage:
@@ -104,6 +118,10 @@ class AsyncTransport(Protocol):
 
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
+        ...
+
+    async def fallbacks(self, name: str | None, chain: Sequence[str] | None) -> FallbackChains:
+        """The fallback chains, after the named one was set, or given back to the configuration (no chain)."""
         ...
 
     async def dead(self, action: str, request: DeadRequest) -> DeadPage:

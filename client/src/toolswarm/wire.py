@@ -8,7 +8,7 @@ import msgspec
 
 from toolswarm.cache_messages import CacheRequest
 from toolswarm.errors import ToolswarmError
-from toolswarm.messages import DeadRequest, Operation, SubmitBody, ToolResult, encode
+from toolswarm.messages import DeadRequest, FallbackChain, Operation, SubmitBody, ToolResult, encode
 from toolswarm.problems import Problem, error_from_answer, error_from_problem
 from toolswarm.transport import Outcome
 
@@ -25,6 +25,7 @@ ROUTE = "/v1/route"
 TOOLS = "/v1/tools"
 STATUS = "/v1/status"
 DEAD = "/v1/dead"
+FALLBACKS = "/v1/fallbacks"
 CACHE = "/v1/cache"
 
 Decoded = TypeVar("Decoded")
@@ -117,6 +118,16 @@ def dead_request(action: str, request: DeadRequest) -> Request:
 def cache_request(action: str, request: CacheRequest) -> Request:
     """POST /v1/cache:{action}."""
     return Request(method="POST", path=f"{CACHE}:{quote(action, safe='')}", body=encode(request), wait_s=10.0)
+
+
+def fallbacks_request(name: str | None, chain: Sequence[str] | None) -> Request:
+    """GET /v1/fallbacks without a name; with one PUT, or DELETE when there is no chain."""
+    if name is None:
+        return Request(method="GET", path=FALLBACKS)
+    path = f"{FALLBACKS}/{quote(name, safe='')}"
+    if chain is None:
+        return Request(method="DELETE", path=path)
+    return Request(method="PUT", path=path, body=encode(FallbackChain(chain=tuple(chain))))
 
 
 def all_headers(request: Request, api_key: str) -> dict[str, str]:
