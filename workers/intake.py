@@ -21,6 +21,7 @@ from toolswarm.errors import (
     BrokerUnavailable,
     ConfigurationError,
     InvalidRequest,
+    PayloadTooLarge,
     ToolswarmError,
 )
 from toolswarm.intake import REPLY_TTL_S, REQUEST_TTL_S, IntakeReply, IntakeRequest, open_request
@@ -36,6 +37,7 @@ class Intake:
 
     def __init__(self, configuration: Configuration, front: Front, broker: Broker) -> None:
         self._key = configuration.gateway.api_key
+        self._max_bytes = configuration.gateway.max_body_bytes
         self._longest_wait_s = configuration.gateway.max_wait_s
         if not self._key:
             raise ConfigurationError("gateway.api_key (MCP_API_KEY) is not set: the router pool could admit nobody")
@@ -82,7 +84,8 @@ class Intake:
             # Who has no key gets no answer: the list it names may be another's.
             logger.warning("a request with a wrong key, or older than %d s, was dropped", REQUEST_TTL_S)
             return Outcome(state=None, code=AuthenticationFailed.code)
-        reply = await self._answer(request)
+        size_bytes = len(arguments["request"].encode())
+        reply = self._too_large(request.id, size_bytes) or await self._answer(request)
         fresh = await self._broker.script(
             "answer",
             [keys.intake_seen_key(request.id), keys.reply_key(request.reply_to)],
@@ -93,6 +96,14 @@ class Intake:
         return Outcome(
             state=State.FAILED if reply.error else State.SUCCEEDED, code=reply.error.code if reply.error else ""
         )
+
+    def _too_large(self, request_id: str, size_bytes: int) -> IntakeReply | None:
+        limit_bytes = self._max_bytes
+        if size_bytes <= limit_bytes:
+            return None
+        message = f"the request has {size_bytes} bytes; at most {limit_bytes} are taken"
+        refused = PayloadTooLarge(message, size_bytes=size_bytes, limit_bytes=limit_bytes)
+        return IntakeReply(id=request_id, error=refused.info())
 
     async def _answer(self, request: IntakeRequest) -> IntakeReply:
         method = self._methods.get(request.method)
