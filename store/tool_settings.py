@@ -13,7 +13,7 @@ class Desktop(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     workspaces: str = ".toolswarm/workspaces"
     """Each tenant without a root of its own gets a folder of its name here."""
     roots: dict[str, str] = msgspec.field(default_factory=dict[str, str])
-    """Tenant -> the folder its paths are relative to."""
+    """Tenant -> the folder its paths are relative to. It must lie apart from our own folders (state, workspaces)."""
     max_file_bytes: int = 1_073_741_824
     """No larger file is read, written or copied: it is read to its end for the hash, about a second per GiB."""
     max_edit_bytes: int = 67_108_864

@@ -10,6 +10,7 @@ from store.tool_settings import Desktop
 from tasks.confined import Confined, refused
 from tasks.desktop.journal import Journal
 from tasks.desktop.policy import Policy
+from tasks.desktop.protected import refuse_exposure
 from tasks.desktop.read_cache import ReadCache
 from tasks.desktop.sessions import Sessions
 from tasks.desktop.undo import put_right
@@ -40,7 +41,12 @@ class Desk:
 
     @classmethod
     def open(cls, configuration: Configuration) -> "Desk":
-        """The desk of one worker process; touches nothing yet."""
+        """The desk of one worker process; touches nothing yet.
+
+        Raises:
+            ConfigurationError: a root would give away what is ours, or tenants' workspaces.
+        """
+        refuse_exposure(configuration)
         return cls(configuration.desktop, call_deadline_s=configuration.store.call_deadline_s)
 
     def root(self, tenant: str) -> Confined:

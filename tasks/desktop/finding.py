@@ -29,6 +29,8 @@ LONGEST_LINE_SHOWN = 400
 DEEPEST = 100
 """Each level holds a descriptor open; folders below are not looked into."""
 BLOCK_BYTES = 8 << 20
+MOST_ANSWER_BYTES = 2 << 20
+"""Of matches as JSON; what does not fit is found again from the cursor."""
 _MEMORY_LIMIT_BYTES = 1 << 30
 _UNSEEN_SUFFIX = b".toolswarm-tmp"
 _NOT_ENTERED = b".git"
@@ -145,6 +147,7 @@ class Search:
         self._last: tuple[Parts, int] = (), 0
         """Where the last match that is told was found."""
         self._unreadable = 0
+        self._answer_bytes = 0
 
     def run(self, fd: int, lists: tuple[list[bytes], list[bytes]] | None) -> dict[str, Any]:
         """Search the folder (all of it, or what the lists name), or the one file."""
@@ -165,7 +168,11 @@ class Search:
         }
 
     def _add(self, parts: Parts, line_number: int, match: dict[str, Any]) -> None:
-        self._matches.append({"path": b"/".join(parts).decode("utf-8", "backslashreplace"), **match})
+        one = {"path": b"/".join(parts).decode("utf-8", "backslashreplace"), **match}
+        self._answer_bytes += len(json.dumps(one))
+        if self._matches and self._answer_bytes > MOST_ANSWER_BYTES:
+            self._most = min(self._most, len(self._matches))
+        self._matches.append(one)
         if len(self._matches) <= self._most:
             self._last = parts, line_number
 

@@ -93,7 +93,9 @@ async def search(
     after: Annotated[
         int, Meta(description="How many lines after each match to show.", ge=0, le=_MOST_CONTEXT_LINES)
     ] = 0,
-    max_results: Annotated[int, Meta(description="How many matches at most.", ge=1, le=10_000)] = 100,
+    max_results: Annotated[
+        int, Meta(description="How many matches at most; fewer come when they are long.", ge=1, le=10_000)
+    ] = 100,
     cursor: Annotated[
         Annotated[str, Meta(max_length=20_000)] | None,
         Meta(description="`next_cursor` of an earlier answer: go on behind its last match."),

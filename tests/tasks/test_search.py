@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -15,6 +16,7 @@ from store.tool_settings import Desktop as DesktopSettings
 from tasks.desktop import globs, ripgrep
 from tasks.desktop.desk import Desk
 from tasks.desktop.finders import FINDERS
+from tasks.desktop.finding import MOST_ANSWER_BYTES
 from tasks.desktop.search import Matches, search
 from tests.servers.waiting import until
 from tests.tasks.fake_run import FakeRun
@@ -160,6 +162,17 @@ def test_a_glob_means_the_usual(glob: str, matching: str, other: str) -> None:
 
     assert re.fullmatch(expression, matching)
     assert not re.fullmatch(expression, other)
+
+
+async def test_an_answer_that_grows_too_large_is_cut_and_goes_on_from_its_cursor(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text(f"needle{'x' * 390}\n" * 4000)
+
+    first = await _search(desk, pattern="needle", before=5, after=5, max_results=10_000)
+    second = await _search(desk, pattern="needle", before=5, after=5, max_results=10_000, cursor=first.next_cursor)
+
+    assert len(msgspec.json.encode(first)) < MOST_ANSWER_BYTES + 100_000
+    assert first.truncated
+    assert second.matches[0].line_number == len(first.matches) + 1
 
 
 async def test_a_cursor_of_another_search_is_refused(desk: Desk) -> None:
