@@ -103,7 +103,9 @@ class Github(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """GitHub, or anything that speaks its REST API."""
 
     base_url: str = "https://api.github.com"
-    """For GitHub Enterprise Server `https://HOST/api/v3`."""
+    """For GitHub Enterprise Server `https://HOST/api/v3`. `http://` is for this machine (loopback) only."""
+    allow_plain_http: bool = False
+    """Whether `base_url` may be `http://` on another machine too: tokens then travel in clear."""
     token: Secret = Secret("")
     """`GITHUB_TOKEN`."""
     app_id: str = ""

@@ -25,6 +25,7 @@ def create_label(clients: Clients, run: Run, *, repo: Repo, name: …) -> Label:
 - A rate limit raises `Postponed` while the call has changed nothing; everything else is `OperationFailed`.
 """
 
+import ipaddress
 from collections.abc import Generator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -47,6 +48,11 @@ class Clients:
         base = urlsplit(configuration.github.base_url)
         if base.scheme not in ("http", "https") or not base.hostname or base.query or base.fragment or base.username:
             raise ConfigurationError("github.base_url must be like https://api.github.com or https://HOST/api/v3")
+        if base.scheme == "http" and not _is_loopback(base.hostname) and not configuration.github.allow_plain_http:
+            raise ConfigurationError(
+                "github.base_url is http:// on another machine, so tokens would travel in clear; use https://, or set"
+                " github.allow_plain_http = true if the way there is safe"
+            )
         self._settings = configuration.github
         self._shared = Shared(configuration)
         self._credentials = Credentials(configuration.github, self._shared)
@@ -81,3 +87,12 @@ class Clients:
         call = GithubCall(exchange, base_url=self._settings.base_url.rstrip("/"), owners=self._owners)
         with call.asking():
             yield call
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name: who answers to it is another machine's word
