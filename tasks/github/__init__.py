@@ -10,7 +10,7 @@ from tasks.github.branches import create_branch, list_branches
 from tasks.github.client import Clients
 from tasks.github.comments import create_comment, list_comments, update_comment
 from tasks.github.commits import get_commit, list_commits
-from tasks.github.contents import get_contents, get_tree
+from tasks.github.contents import get_contents
 from tasks.github.create import create_repo, create_repo_from_template
 from tasks.github.files import delete_file, put_file
 from tasks.github.issues import create_issue, get_issue, list_issues, update_issue
@@ -19,6 +19,7 @@ from tasks.github.push import push_files
 from tasks.github.rate import rate_limit_status
 from tasks.github.repositories import get_repo, list_repos
 from tasks.github.search import search_code, search_issues, search_repositories, search_users
+from tasks.github.trees import get_tree
 from tasks.operation import Tool
 
 REPOSITORY_OPERATIONS = (

@@ -129,7 +129,7 @@ def described(found: Upstream, github: GithubCall, *, full: bool = False) -> Rep
         Repository(
             repo=found.full_name,
             description=without_hidden(found.description or ""),
-            default_branch=found.default_branch,
+            default_branch=without_hidden(found.default_branch),
             private=found.private,
             archived=found.archived,
             fork=found.fork,
@@ -173,7 +173,7 @@ def _entry(item: Upstream) -> RepositoryEntry:
     return RepositoryEntry(
         repo=item.full_name,
         description=without_hidden(item.description or ""),
-        default_branch=item.default_branch,
+        default_branch=without_hidden(item.default_branch),
         private=item.private,
         archived=item.archived,
         fork=item.fork,

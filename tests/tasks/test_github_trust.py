@@ -1,12 +1,15 @@
 """Text of strangers: what people cannot see is spelled out, the rest comes as it was written, marked untrusted."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.github import TOOL
+from tasks.github.files import blob_sha
 from tasks.github.issue_shapes import UpstreamLabel, names_of
 from tasks.github.trust import beginning
 from tasks.text import has_hidden, printable, without_hidden
@@ -111,3 +114,66 @@ def test_text_of_pull_requests_and_files_is_shown_so_too(calls: GithubCalls, fak
 
     assert (pull.title, pull.body, pull.untrusted) == (f"Merge {SPELLED}", SPELLED, True)
     assert (listed.pulls[0].title, listed.pulls[0].excerpt, listed.untrusted) == (pull.title, SPELLED, True)
+
+
+def test_files_are_shown_so_too_unless_the_exact_text_is_wanted(calls: GithubCalls, fake_github: FakeGithub) -> None:
+    text = f"# {HIDDEN}\r\nif a:\tb \x1b[0m\n"
+    fake_github.push(DEMO, {"evil.md": text})
+
+    read = calls.do("get_contents", repo=DEMO, path="evil.md")
+    exact = calls.do("get_contents", repo=DEMO, path="evil.md", raw=True)
+    plain = calls.do("get_contents", repo=DEMO, path="README.md")
+
+    assert (read.content, read.spelled_out) == (f"# {SPELLED}\r\nif a:\tb [U+001B][0m\n", True)
+    assert (exact.content, exact.spelled_out, exact.sha) == (text, False, read.sha)
+    assert read.size_bytes == exact.size_bytes == len(text.encode())
+    assert read.sha == blob_sha(text.encode())
+    assert (plain.spelled_out, read.untrusted, exact.untrusted) == (False, True, True)
+
+
+def test_parts_of_a_file_are_counted_in_its_own_bytes(calls: GithubCalls, fake_github: FakeGithub) -> None:
+    fake_github.push(DEMO, {"evil.md": "a\u202eb\u202ec"})
+
+    first = calls.do("get_contents", repo=DEMO, path="evil.md", limit_bytes=4)
+    rest = calls.do("get_contents", repo=DEMO, path="evil.md", offset_bytes=first.next_offset_bytes)
+
+    assert (first.content, first.next_offset_bytes, rest.content) == ("a[U+202E]", 4, "b[U+202E]c")
+
+
+def test_names_in_a_folder_are_shown_so_too(calls: GithubCalls, fake_github: FakeGithub) -> None:
+    fake_github.push(DEMO, {"d/a\u202eb.txt": "x"})
+
+    listed = calls.do("get_contents", repo=DEMO, path="d")
+    exact = calls.do("get_contents", repo=DEMO, path="d", raw=True)
+    there = calls.do("get_contents", repo=DEMO, path=exact.entries[0].path)
+
+    assert (listed.entries[0].name, listed.entries[0].path) == ("a[U+202E]b.txt", "d/a[U+202E]b.txt")
+    assert (listed.spelled_out, exact.spelled_out) == (True, False)
+    assert (there.content, there.path, there.spelled_out) == ("x", "d/a[U+202E]b.txt", True)
+
+
+def test_the_name_of_a_default_branch_is_shown_so_too(calls: GithubCalls, fake_github: FakeGithub) -> None:
+    fake_github.push(DEMO, {"a": "b"}, branch="x\u202ey")
+    fake_github.find(DEMO).default_branch = "x\u202ey"
+
+    repository = calls.do("get_repo", repo=DEMO)
+    listed = calls.do("list_repos", owner="alice")
+    pushed = calls.do("push_files", repo=DEMO, files=[{"path": "c", "content": "d"}], message="m")
+
+    names = {pushed.branch, repository.default_branch}
+    names |= {each.default_branch for each in listed.repositories if each.repo == DEMO}
+    assert names == {"x[U+202E]y"}
+    assert fake_github.content(DEMO, "c") == b"d"
+
+
+def test_every_result_with_text_of_others_says_so() -> None:
+    without = {"put_file", "delete_file", "create_branch", "merge_pull", "rate_limit_status"}
+
+    marked = {name for name, each in TOOL.operations.items() if _has_mark(each.function)}
+
+    assert set(TOOL.operations) - marked == without
+
+
+def _has_mark(function: Callable[..., Any]) -> bool:
+    result = get_type_hints(function)["return"]
+    return any(field.name == "untrusted" for field in msgspec.structs.fields(result))
