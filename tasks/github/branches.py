@@ -85,7 +85,7 @@ def _probe_create_branch(clients: Clients, run: Run, *, repo: str, branch: str, 
             github,
             name,
             checked_branch(branch),
-            sha_of(github, name, None if from_ref is None else checked_ref(from_ref)),
+            sha_of(github, name, None if from_ref is None else checked_ref(from_ref, "from_ref")),
         )
 
 
@@ -114,7 +114,7 @@ def create_branch(
     """
     checked_branch(branch)
     if from_ref is not None:
-        checked_ref(from_ref)
+        checked_ref(from_ref, "from_ref")
     with clients.for_call(run) as github:
         name = github.full_name(repo)
         sha = sha_of(github, name, from_ref)
@@ -131,7 +131,10 @@ def _create(github: GithubCall, name: str, branch: str, sha: str) -> CreatedBran
     except GithubException as error:
         if error.status == 422 and "does not exist" in str(error.message or "").lower():
             raise OperationFailed(
-                f"from_ref {sha} is no commit of {name}; name one that is there", code="not_found", before_effect=True
+                f"from_ref {sha} is no commit of {name}; name one that is there",
+                code="not_found",
+                before_effect=True,
+                argument="from_ref",
             ) from None
         raise
     return complete(CreatedBranch(repo=name, branch=branch, sha=made.object.sha, api_requests=github.api_requests))

@@ -56,25 +56,31 @@ class GithubCall:
         """Writes in the block are no effect: nobody sees them until a later one refers to them."""
         return self._exchange.preparing()
 
-    def default_owner(self) -> str:
-        """Who is meant when a repository is named alone; may ask GitHub, once for each credential.
+    def default_owner(self, argument: str = "owner") -> str:
+        """Who is meant when nobody is named by `argument`; may ask GitHub, once for each credential.
 
         Raises:
             OperationFailed: `no_default_owner`.
         """
-        return self._owners.default(self._exchange)
+        return self._owners.default(self._exchange, argument)
 
     def is_own(self, login: str) -> bool:
         """Whether a login is the credential's own account, which is asked for once an hour."""
         return self._owners.is_own(self._exchange, login)
 
-    def full_name(self, repo: str) -> str:
-        """`owner/name` for a name, `owner/name` or a URL of this GitHub's.
+    def own_author(self) -> str:
+        """Login that what the credential writes is by; empty when it cannot be known. Asked for once an hour."""
+        return self._owners.author(self._exchange)
+
+    def full_name(self, repo: str, argument: str = "repo") -> str:
+        """`owner/name` for a name, `owner/name` or a URL of this GitHub's; errors name the argument.
 
         Raises:
             OperationFailed: `path_refused`, `no_default_owner`.
         """
-        return full_repository_name(repo, self.default_owner, web_host=self._owners.web_host)
+        return full_repository_name(
+            repo, lambda: self.default_owner(argument), web_host=self._owners.web_host, argument=argument
+        )
 
     def repository(self, full_name: str) -> Repository:
         """PyGithub's object of a repository, of which nothing was asked yet; the name comes from `full_name`."""

@@ -119,7 +119,7 @@ def list_commits(
     if checked_path(path):
         wanted["path"] = path
     if author is not None:
-        wanted["author"] = checked_owner(author)
+        wanted["author"] = checked_owner(author, "author")
     for name, instant in (("since", since), ("until", until)):
         if instant is not None:
             wanted[name] = _instant(name, instant)

@@ -164,7 +164,7 @@ def delete_file(
         )
 
 
-def decoded(content: str, encoding: str) -> bytes:
+def decoded(content: str, encoding: str, argument: str = "content") -> bytes:
     """The bytes that an argument `content` stands for.
 
     Raises:
@@ -174,7 +174,10 @@ def decoded(content: str, encoding: str) -> bytes:
         return content.encode() if encoding == "utf-8" else base64.b64decode(content, validate=True)
     except ValueError:  # what both raise, for surrogates and for what is no base64
         raise OperationFailed(
-            f"content is not valid {encoding}; encode it anew", code="content_refused", before_effect=True
+            f"{argument} is not valid {encoding}; encode it anew",
+            code="content_refused",
+            before_effect=True,
+            argument=argument,
         ) from None
 
 

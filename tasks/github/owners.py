@@ -24,6 +24,16 @@ class _Account(msgspec.Struct):
 
     login: str = ""
     account: _Login | None = None
+    app_slug: str = ""
+
+    @property
+    def owner(self) -> str:
+        return self.login or (self.account.login if self.account else "")
+
+    @property
+    def author(self) -> str:
+        """An App writes as its bot, whoever it is installed for."""
+        return self.login or (f"{self.app_slug}[bot]" if self.app_slug else "")
 
 
 class Owners:
@@ -34,8 +44,8 @@ class Owners:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, float]] = {}
 
-    def default(self, exchange: Exchange) -> str:
-        """The owner.
+    def default(self, exchange: Exchange, argument: str) -> str:
+        """The owner; an error names the argument that was left out, or has none.
 
         Raises:
             OperationFailed: `no_default_owner`, and what asking GitHub may end with.
@@ -43,12 +53,12 @@ class Owners:
         credential = exchange.credential
         if credential.default_owner:
             return credential.default_owner
-        return self._remembered(f"own {credential.fingerprint}", lambda: self._account(exchange))
+        return self._remembered(f"own {credential.fingerprint}", lambda: self._account(exchange, argument).owner)
 
     def own_login(self, exchange: Exchange) -> str:
         """The account of the credential; empty when it has none."""
         try:
-            return self._remembered(f"own {exchange.credential.fingerprint}", lambda: self._account(exchange))
+            return self._remembered(f"own {exchange.credential.fingerprint}", lambda: self._account(exchange).owner)
         except OperationFailed as error:
             if error.failure_code != "no_default_owner":
                 raise
@@ -57,6 +67,15 @@ class Owners:
     def is_own(self, exchange: Exchange, login: str) -> bool:
         """Whether a login is the account that the credential speaks for."""
         return exchange.credential.is_user and login.lower() == self.own_login(exchange).lower()
+
+    def author(self, exchange: Exchange) -> str:
+        """Who everything is by that the credential writes: a person, or an App's bot; empty when it has neither."""
+        try:
+            return self._remembered(f"author {exchange.credential.fingerprint}", lambda: self._account(exchange).author)
+        except OperationFailed as error:
+            if error.failure_code != "no_default_owner":
+                raise
+            return ""
 
     def _remembered(self, key: str, ask: Callable[[], str]) -> str:
         with self._lock:
@@ -70,27 +89,28 @@ class Owners:
             self._known[key] = known, time.monotonic() + _REMEMBERED_S
         return known
 
-    def _account(self, exchange: Exchange) -> str:
+    def _account(self, exchange: Exchange, argument: str = "repo") -> _Account:
         credential = exchange.credential
         if not credential.account_path:
-            raise _no_owner()
+            raise _no_owner(argument)
         answer = exchange.send("GET", credential.account_path, headers=credential.account_headers())
         if answer.status == 401 or answer.status >= 500:
             raise refusal(answer.status, message="", subject="the account of the token")
         try:
             account = msgspec.json.decode(answer.body, type=_Account)
         except msgspec.MsgspecError:
-            raise _no_owner() from None
-        login = account.login or (account.account.login if account.account else "")
-        if not login:
-            raise _no_owner()
-        return checked_owner(login)
+            raise _no_owner(argument) from None
+        if not account.owner:
+            raise _no_owner(argument)
+        checked_owner(account.owner)
+        return account
 
 
-def _no_owner() -> OperationFailed:
+def _no_owner(argument: str) -> OperationFailed:
+    what = "is not given" if argument == "owner" else "has no owner"
     return OperationFailed(
-        "repo has no owner, and there is no default one; write owner/name, or set github.default_owner",
+        f"{argument} {what}, and there is no default one; name the owner, or set github.default_owner",
         code="no_default_owner",
         before_effect=True,
-        argument="repo",
+        argument=argument,
     )

@@ -1,6 +1,7 @@
 """The fake's commits and refs as GitHub's JSON; small enough to be written out."""
 
 from typing import Any
+from urllib.parse import quote
 
 from tests.servers.github_bodies import user
 from tests.servers.github_git import Commit, Signature, stamp
@@ -66,7 +67,7 @@ def reference(context: Context, found: Repository, ref: str) -> Json:
     return {
         "ref": ref,
         "node_id": f"REF_{sha[:16]}",
-        "url": f"{api}/{ref}",
+        "url": f"{api}/{quote(ref)}",
         "object": {"sha": sha, "type": "commit", "url": f"{api}/commits/{sha}"},
     }
 

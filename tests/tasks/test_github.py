@@ -179,7 +179,7 @@ def test_a_repository_name_that_could_lead_elsewhere_is_never_sent(
     "path",
     [
         *("a/../../../../acme/tmpl/contents/README.md", "../../../acme/tmpl/contents/pwn", "..", "a//b", "/a", "a/"),
-        *("a/./b", "%2e%2e/x", "a?b", "a#b", "a\\b", "a\nb", "a\0b", "x" * 5000),
+        *("a/./b", "%2e%2e/x", "a%2fb", "a\\b", "a\nb", "a\0b", "x" * 5000),
     ],
 )
 def test_a_path_that_could_lead_elsewhere_is_never_sent(clients: Clients, server: DemoGithub, path: str) -> None:
