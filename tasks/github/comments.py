@@ -9,9 +9,9 @@ from tasks.github.arguments import Full, Repo
 from tasks.github.call import GithubCall
 from tasks.github.client import Clients
 from tasks.github.issue_shapes import Comment, UpstreamComment, whole_comment
-from tasks.github.marker import LONGEST_BODY, earliest, has_mark, marked
+from tasks.github.marker import LONGEST_BODY, earliest, made_by, marked
 from tasks.github.pages import Cursor, Limit
-from tasks.github.rows import all_rows, first, rows, typed
+from tasks.github.rows import all_rows, rows, typed
 from tasks.operation import NOT_DONE, Run, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
@@ -85,11 +85,11 @@ def list_comments(
 
 
 def _look_for_comment(github: GithubCall, run: Run, name: str, number: int) -> object:
-    """The comment that bears the call's mark, or NOT_DONE."""
+    """The comment that the call made, or NOT_DONE."""
     since = earliest(run)
     parameters = {} if since is None else {"since": since}
     path = f"/repos/{name}/issues/{number}/comments"
-    found = first(all_rows(github, path, parameters), lambda row: has_mark(row.get("body"), run))
+    found = made_by(github, run, all_rows(github, path, parameters))
     return NOT_DONE if found is None else _written(found, github, name)
 
 

@@ -10,10 +10,10 @@ from tasks.github.arguments import Full, Repo
 from tasks.github.call import GithubCall
 from tasks.github.client import Clients
 from tasks.github.issue_shapes import Issue, IssueEntry, issue_entry, whole_issue
-from tasks.github.marker import LONGEST_BODY, earliest, has_mark, marked
+from tasks.github.marker import LONGEST_BODY, earliest, is_titled, made_by, marked
 from tasks.github.names import checked_owner
 from tasks.github.pages import Cursor, Limit
-from tasks.github.rows import all_rows, first, rows
+from tasks.github.rows import all_rows, rows
 from tasks.operation import NOT_DONE, Run, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
@@ -82,9 +82,9 @@ def list_issues(
     if labels:
         parameters["labels"] = ",".join(map(_checked_label, labels))
     if author:
-        parameters["creator"] = _checked_login(author)
+        parameters["creator"] = _checked_login(author, "author")
     if assignee:
-        parameters["assignee"] = assignee if assignee in ("none", "*") else _checked_login(assignee)
+        parameters["assignee"] = assignee if assignee in ("none", "*") else _checked_login(assignee, "assignee")
     if since:
         parameters["since"] = since
     with clients.for_call(run) as github:
@@ -114,25 +114,25 @@ def get_issue(clients: Clients, run: Run, *, repo: Repo, number: Number, full: F
         return whole_issue(data, repo=name, full=full, api_requests=github.api_requests)
 
 
-def _look_for_issue(github: GithubCall, run: Run, name: str) -> object:
-    """The issue that bears the call's mark, or NOT_DONE."""
+def _look_for_issue(github: GithubCall, run: Run, name: str, *, title: str) -> object:
+    """The issue that the call made, or NOT_DONE."""
     parameters = {"state": "all", "sort": "created", "direction": "desc"}
     since = earliest(run)
     if since is not None:
         parameters["since"] = since
     listed = all_rows(github, f"/repos/{name}/issues", parameters)
     recent = takewhile(lambda row: since is None or str(row["created_at"]) >= since, listed)
-    found = first(recent, lambda row: has_mark(row.get("body"), run))
+    found = made_by(github, run, recent, is_as_wanted=lambda row: is_titled(row, title))
     if found is None:
         return NOT_DONE
     return whole_issue(found, repo=name, full=False, api_requests=github.api_requests)
 
 
-def _probe_issue(clients: Clients, run: Run, *, repo: str, **_arguments: Any) -> object:
+def _probe_issue(clients: Clients, run: Run, *, repo: str, title: str, **_arguments: Any) -> object:
     with clients.for_call(run) as github:
         name = github.full_name(repo)
         github.about(f"issues of {name}")
-        return _look_for_issue(github, run, name)
+        return _look_for_issue(github, run, name, title=title)
 
 
 @operation(
@@ -169,7 +169,7 @@ def create_issue(
                 full=False,
                 api_requests=github.api_requests,
             ),
-            look=lambda: _look_for_issue(github, run, name),
+            look=lambda: _look_for_issue(github, run, name, title=title),
         )
 
 
@@ -214,8 +214,9 @@ def update_issue(
         return whole_issue(data, repo=name, full=False, api_requests=github.api_requests)
 
 
-def _checked_login(login: str) -> str:
-    return checked_owner(login.removeprefix("@").removesuffix("[bot]")) + ("[bot]" if login.endswith("[bot]") else "")
+def _checked_login(login: str, argument: str = "assignees") -> str:
+    bot = "[bot]" if login.endswith("[bot]") else ""
+    return checked_owner(login.removeprefix("@").removesuffix("[bot]"), argument) + bot
 
 
 def _checked_label(label: str) -> str:

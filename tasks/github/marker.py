@@ -1,12 +1,18 @@
 """The mark that a creation carries, so that it is found again when its answer was lost.
 
 It is an HTML comment at the end of the text, which GitHub does not show: `<!-- toolswarm:CALL_ID -->`. It is looked
-for in lists, which are up to date, and never by search, whose index lags.
+for in lists, which are up to date, and never by search, whose index lags. Whoever sees it can copy it into a text of
+their own: so the author counts too, and the oldest one.
 """
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
+from tasks.confined import shown
+from tasks.github.call import GithubCall
+from tasks.github.refs import cannot_tell
 from tasks.operation import Run
 from toolswarm.errors import OperationFailed
 
@@ -43,6 +49,37 @@ def marked(body: str, run: Run) -> str:
 def has_mark(body: str | None, run: Run) -> bool:
     """Whether a text is the one that this call made."""
     return body is not None and mark(run) in body
+
+
+def made_by(
+    github: GithubCall,
+    run: Run,
+    rows: Iterable[dict[str, Any]],
+    *,
+    is_as_wanted: Callable[[dict[str, Any]], bool] = lambda _: True,
+) -> dict[str, Any] | None:
+    """The oldest of the rows that bears the call's mark, is by the credential's own account, and is as it was wanted.
+
+    Raises:
+        OperationFailed: `cannot_tell`, when what the credential wrote with this mark is otherwise by now.
+    """
+    bearing = [row for row in rows if has_mark(row.get("body"), run)]
+    author = github.own_author() if bearing else ""
+    own = [row for row in bearing if not author or _login_of(row) == author.lower()]
+    wanted = [row for row in own if is_as_wanted(row)]
+    if own and author and not wanted:
+        raise cannot_tell(f"what bears the mark of this call was changed: {shown(str(own[-1].get('html_url')))}")
+    return min(wanted, key=lambda row: (str(row["created_at"]), int(row["id"])), default=None)
+
+
+def is_titled(row: dict[str, Any], title: str) -> bool:
+    """Whether it has this title; GitHub takes away the blanks around it."""
+    return str(row.get("title")).split() == title.split()
+
+
+def _login_of(row: dict[str, Any]) -> str:
+    user: dict[str, Any] = row.get("user") or {}  # null: the account is gone
+    return str(user.get("login", "")).lower()
 
 
 def earliest(run: Run) -> str | None:

@@ -11,11 +11,11 @@ from tasks.github.call import GithubCall
 from tasks.github.client import Clients
 from tasks.github.failures import message_of
 from tasks.github.issues import Body, Title
-from tasks.github.marker import has_mark, marked
-from tasks.github.names import checked_branch, checked_owner, checked_sha
+from tasks.github.marker import is_titled, made_by, marked
+from tasks.github.names import checked_branch, checked_head, checked_sha
 from tasks.github.pages import Cursor, Limit
 from tasks.github.pull_shapes import PullEntry, PullRequest, UpstreamPull, pull_entry, whole_pull
-from tasks.github.rows import all_rows, first, rows, typed
+from tasks.github.rows import all_rows, rows, typed
 from tasks.operation import NOT_DONE, Run, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
@@ -121,20 +121,29 @@ def get_pull(clients: Clients, run: Run, *, repo: Repo, number: Number, full: Fu
         return whole_pull(data, repo=name, full=full, api_requests=github.api_requests)
 
 
-def _look_for_pull(github: GithubCall, run: Run, name: str, *, head: str, base: str) -> object:
-    """The pull request between these branches that bears the call's mark, or NOT_DONE."""
+def _look_for_pull(github: GithubCall, run: Run, name: str, *, title: str, head: str, base: str) -> object:
+    """The pull request between these branches that the call made, or NOT_DONE."""
     parameters = {"state": "all", "head": _whole_head(head, name), "base": base, "sort": "created", "direction": "desc"}
-    found = first(all_rows(github, f"/repos/{name}/pulls", parameters), lambda row: has_mark(row.get("body"), run))
+    between = (head.rpartition(":")[2], base)
+
+    def is_as_wanted(row: dict[str, Any]) -> bool:
+        return is_titled(row, title) and (row["head"]["ref"], row["base"]["ref"]) == between
+
+    found = made_by(github, run, all_rows(github, f"/repos/{name}/pulls", parameters), is_as_wanted=is_as_wanted)
     if found is None:
         return NOT_DONE
     return whole_pull(found, repo=name, full=False, api_requests=github.api_requests)
 
 
-def _probe_pull(clients: Clients, run: Run, *, repo: str, head: str, base: str, **_arguments: Any) -> object:
+def _probe_pull(
+    clients: Clients, run: Run, *, repo: str, title: str, head: str, base: str, **_arguments: Any
+) -> object:
     with clients.for_call(run) as github:
         name = github.full_name(repo)
         github.about(f"pull requests of {name}")
-        return _look_for_pull(github, run, name, head=_checked_head(head), base=checked_branch(base, "base"))
+        return _look_for_pull(
+            github, run, name, title=title, head=checked_head(head), base=checked_branch(base, "base")
+        )
 
 
 @operation(
@@ -159,7 +168,7 @@ def create_pull(
     """
     content = {
         "title": title,
-        "head": _checked_head(head),
+        "head": checked_head(head),
         "base": checked_branch(base, "base"),
         "body": marked(body, run),
         "draft": draft,
@@ -174,7 +183,7 @@ def create_pull(
                 full=False,
                 api_requests=github.api_requests,
             ),
-            look=lambda: _look_for_pull(github, run, name, head=head, base=base),
+            look=lambda: _look_for_pull(github, run, name, title=title, head=head, base=base),
         )
 
 
@@ -282,15 +291,7 @@ def _not_merged(error: GithubException, number: int, sha: str) -> OperationFaile
     )
 
 
-def _checked_head(head: str) -> str:
-    owner, colon, branch = head.rpartition(":")
-    if colon:
-        checked_owner(owner)
-    checked_branch(branch, "head")
-    return head
-
-
 def _whole_head(head: str, name: str) -> str:
     """`owner:branch`, as lists want it: they take a branch alone for no filter at all."""
-    checked = _checked_head(head)
+    checked = checked_head(head)
     return checked if ":" in checked else f"{name.partition('/')[0]}:{checked}"

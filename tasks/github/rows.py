@@ -3,7 +3,7 @@
 PyGithub's own objects ask GitHub again when a field is read that a list leaves out; here such a field has a default.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -68,8 +68,3 @@ def typed(data: Any, type_: type[_Upstream]) -> _Upstream:
         msgspec.ValidationError: it has not the fields or types that GitHub's have; `for_call` turns it into an error.
     """
     return msgspec.convert(data, type_, strict=True)
-
-
-def first(found: Iterator[dict[str, Any]], is_it: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The first row that it is."""
-    return next((row for row in found if is_it(row)), None)

@@ -14,6 +14,7 @@ from store.sections import Secret
 from store.tool_settings import Github as GithubSettings
 from store.tool_settings import GithubTenant
 from tasks.github.client import Clients
+from tasks.github.marker import mark
 from tests.servers.github import ALICE_TOKEN, BOB_TOKEN, FakeGithub
 from tests.servers.scripted_http import Heard, Say, scripted
 from tests.servers.valkey import Valkey
@@ -199,3 +200,72 @@ def test_a_token_is_in_no_error_whatever_github_answers() -> None:
             error = calls.failure("get_commit", repo="a/b", ref="main")
 
         assert ALICE_TOKEN not in json.dumps([error.message, error.details]) + repr(error)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://ghe.example/api/v3", "http://192.0.2.1", "http://127.0.0.1.example", "http://[2001:db8::1]"]
+)
+def test_a_token_is_not_sent_in_clear_to_another_machine(url: str) -> None:
+    settings = GithubSettings(base_url=url, token=Secret(ALICE_TOKEN))
+
+    with pytest.raises(ConfigurationError) as caught:
+        Clients.open(Configuration(github=settings))
+
+    assert "github.base_url" in str(caught.value)
+    assert "github.allow_plain_http" in str(caught.value)
+    assert ALICE_TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://127.0.0.1:1234", False),
+        ("http://127.8.8.8", False),
+        ("http://localhost:1234", False),
+        ("http://[::1]:1234", False),
+        ("https://ghe.example/api/v3", False),
+        ("http://ghe.example/api/v3", True),
+    ],
+)
+def test_this_machine_and_what_the_operator_allows_are_taken(url: str, allowed: bool) -> None:
+    settings = GithubSettings(base_url=url, token=Secret(ALICE_TOKEN), allow_plain_http=allowed)
+
+    opened = Clients.open(Configuration(github=settings))
+
+    assert opened.host in url
+
+
+def test_what_an_app_writes_is_by_its_bot(app_key: tuple[Path, str]) -> None:
+    marks: list[str] = []
+
+    def answer(heard: Heard) -> Say:
+        if heard.target == "/app/installations/5":
+            return Say(200, {"app_slug": "weather", "account": {"login": "acme"}})
+        if heard.target.startswith("/app"):
+            ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+            return Say(201, {"token": "ghs_x", "expires_at": ends})
+        rows = [_issue(number, by, marks[0]) for number, by in ((3, "stranger"), (2, "weather[bot]"), (1, "acme"))]
+        return Say(200, rows)
+
+    with scripted(answer) as server, github_calls(server.url, **_app(app_key, "77")) as calls:
+        run = calls.run()
+        marks.append(mark(run))
+        found = calls.probe("create_issue", run, repo="acme/weather", title="t")
+
+    assert found.number == 2
+
+
+def _issue(number: int, author: str, body: str) -> dict[str, Any]:
+    return {
+        "id": number,
+        "number": number,
+        "title": "t",
+        "state": "open",
+        "html_url": "http://x",
+        "user": {"login": author},
+        "body": body,
+        "labels": [],
+        "comments": 0,
+        "created_at": "2099-01-01T00:00:00Z",
+        "updated_at": "2099-01-01T00:00:00Z",
+    }

@@ -138,7 +138,8 @@ def test_a_lost_answer_is_looked_for_and_not_created_again(calls: GithubCalls, f
     made = calls.do("create_issue", run, repo=DEMO, title="Once")
 
     assert made.number == 2
-    assert [request.method for request in fake_github.requests] == ["POST", "GET"]
+    assert [request.method for request in fake_github.requests] == ["POST", "GET", "GET"]
+    assert fake_github.sent()[-1] == "GET /user"
     assert len(fake_github.find(DEMO).issues) == 2
 
 
