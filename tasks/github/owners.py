@@ -107,9 +107,8 @@ class Owners:
 
 
 def _no_owner(argument: str) -> OperationFailed:
-    what = "is not given" if argument == "owner" else "has no owner"
     return OperationFailed(
-        f"{argument} {what}, and there is no default one; name the owner, or set github.default_owner",
+        f"{argument} names no owner, and there is no default one; name the owner, or set github.default_owner",
         code="no_default_owner",
         before_effect=True,
         argument=argument,

@@ -109,9 +109,10 @@ def push_files(
     """Write and remove several files in one commit.
 
     All or nothing: the branch is moved last, and only forward. With `expected_head` it fails with `conflict` when the
-    branch stands anywhere else, or somebody pushes meanwhile; without it the named files are overwritten, whatever they
-    are. `Toolswarm-Call: ID` is added to the message. Takes five requests, one more when `branch` is left out, and one
-    more for each file given as base64.
+    branch stands anywhere else, or somebody pushes meanwhile (GitHub's REST API has no way to notice one who resets it
+    to an older commit in that moment); without it the named files are overwritten, whatever they are.
+    `Toolswarm-Call: ID` is added to the message. Takes five requests, one more when `branch` is left out, and one more
+    for each file given as base64.
     """
     with clients.for_call(run) as github:
         target = _target(

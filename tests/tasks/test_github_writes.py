@@ -27,10 +27,6 @@ def _head(github: FakeGithub, repo: str = REPO, branch: str = "main") -> str:
     return github.find(repo).git.refs[f"refs/heads/{branch}"]
 
 
-def _writes(github: FakeGithub) -> list[str]:
-    return [each for each in github.sent() if not each.startswith("GET ")]
-
-
 # -- files -------------------------------------------------------------------------------------------------------
 
 
