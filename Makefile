@@ -80,9 +80,21 @@ bench-desktop: $(VENV)/dev.stamp ## Measure files, search and commands beside th
 bench-droplet: $(VENV)/dev.stamp ## Measure commands on remote hosts beside plain paramiko and OpenSSH
 	@exec $(RUN) -m benchmarks.droplet $(ARGS)
 
+.PHONY: bench-fairness
+bench-fairness: $(VENV)/dev.stamp ## Measure what tenants notice when one of them asks for 100 times as much
+	@exec $(RUN) -m benchmarks.fairness $(ARGS)
+
 .PHONY: chaos
-chaos: $(VENV)/dev.stamp ## Kill things while calls run, and see that none is lost
-	@exec $(RUN) -m pytest tests/chaos $(ARGS)
+chaos: $(VENV)/dev.stamp ## Kill things while calls run, and see that none is lost (CHAOS_SEED, CHAOS_SECONDS, CHAOS_CALLERS)
+	@exec $(RUN) -m pytest -rP tests/chaos $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/dev.stamp ## The mixed faults for half an hour (CHAOS_SECONDS: for as long as that)
+	@CHAOS_SECONDS=$${CHAOS_SECONDS:-1800} exec $(RUN) -m pytest --capture=no tests/chaos/test_mixed_faults.py $(ARGS)
+
+.PHONY: chaos-report
+chaos-report: $(VENV)/dev.stamp ## Measure each fault, also with plain Celery, for the table of docs/reliability.md (an hour)
+	@exec $(RUN) -m benchmarks.reliability --write $(ARGS)
 
 .PHONY: docs
 docs: $(VENV)/server.stamp ## Write docs/tools/*.md from the declarations of the operations

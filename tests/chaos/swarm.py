@@ -3,47 +3,154 @@
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import subprocess
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import httpx
+
+from tests.servers.relay import Relay
 from tests.servers.stack import Stack
+from tests.servers.valkey import free_port
+from tests.servers.waiting import until, until_async
 
 WORKERS = ("c1", "c2", "c3")
+BEATS = ("beat-1", "beat-2")
+GATEWAY = "gateway"
+FAKETIME_LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+"""Debian's package faketime; None: it is not installed."""
+TWO_HOURS_AHEAD = {
+    "LD_PRELOAD": str(FAKETIME_LIBRARY),
+    "FAKETIME": "+2h",
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    "DONT_FAKE_MONOTONIC": "1",
+}
+"""For the environment of a process whose clock is to be wrong."""
 
 
 class Swarm:
-    """Three workers and two beats on one broker, and the faults."""
+    """Workers, beats and perhaps a gateway on one broker; what has ended is started again by `supervise`.
 
-    def __init__(self, stack: Stack, seed: int) -> None:
+    The workers named in `settings` have settings of their own, e.g. a way to the broker that leads over a relay.
+    """
+
+    queue = "tool.chaos"
+    held_key = "ts:unacked:tool.chaos"
+
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        workers: Iterable[str] = WORKERS,
+        beats: Iterable[str] = BEATS,
+        settings: Mapping[str, Mapping[str, str]] | None = None,
+        gateway: bool = False,
+    ) -> None:
         self.stack = stack
-        self.random = random.Random(seed)
-        self.faults_done: list[tuple[float, str]] = []
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._began = time.monotonic()
-        self._paused: set[str] = set()
+        self.workers = tuple(workers)
+        self.beats = tuple(beats)
+        self.gateway_url = f"http://127.0.0.1:{free_port()}" if gateway else ""
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.resting: set[str] = set()
+        """What `supervise` leaves alone for now."""
+        self._settings = dict(settings or {})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that is to run."""
+        return (*self.workers, *self.beats, *((GATEWAY,) if self.gateway_url else ()))
 
     def start(self) -> None:
-        for name in WORKERS:
-            self._processes[name] = self.stack.start_worker("chaos", name)
-        for name in ("beat-1", "beat-2"):
-            self._processes[name] = self.stack.start_beat()
+        """Start everything, and return when it can take calls."""
+        for name in self.names:
+            self.processes[name] = self.start_one(name)
+        until(lambda: all(self.is_up(name) for name in self.names), "the swarm is up", within_s=60)
+
+    def start_one(self, name: str) -> subprocess.Popen[bytes]:
+        own = {"TOOLSWARM_WORKER_NAME": name, **self._settings.get(name, {})}
+        if name in BEATS:
+            return self.stack.start("beat", settings=own)
+        if name == GATEWAY:
+            return self.stack.start(
+                "gateway", settings={**own, "TOOLSWARM_GATEWAY__PORT": self.gateway_url.rpartition(":")[2]}
+            )
+        return self.stack.start("workers", "chaos", settings=own)
+
+    def is_up(self, name: str) -> bool:
+        """Whether it works (its process may have been started just now)."""
+        process = self.processes[name]
+        assert process.poll() is None, f"{name} ended:\n{self.stack.log(name)[-3000:]}"
+        if name in BEATS:
+            return True
+        if name == GATEWAY:
+            try:
+                return httpx.get(f"{self.gateway_url}/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+        with self.stack.valkey.client() as connected:
+            client: Any = connected
+            started_at = client.hget(f"ts:worker:{name}", "started_at")
+        return started_at is not None
 
     def supervise(self) -> None:
         """Start again what has ended, as a supervisor does."""
-        for name, process in self._processes.items():
-            if process.poll() is not None:
-                self._processes[name] = (
-                    self.stack.start_beat()
-                    if name.startswith("beat")
-                    else self.stack.start("workers", "chaos", settings={"TOOLSWARM_WORKER_NAME": name})
-                )
+        for name, process in self.processes.items():
+            if name not in self.resting and process.poll() is not None:
+                self.processes[name] = self.start_one(name)
+
+    async def replace(self, name: str) -> None:
+        """Have it finish what it does, then start another in its place: one step of a deploy."""
+        self.resting.add(name)
+        process = self.processes[name]
+        process.send_signal(signal.SIGTERM)
+
+        async def ended() -> bool:
+            return process.poll() is not None
+
+        await until_async(ended, f"{name} has finished", within_s=30)
+        self.processes[name] = self.start_one(name)
+        self.resting.discard(name)
+
+        async def up() -> bool:
+            return self.is_up(name)
+
+        await until_async(up, f"the new {name} is up", within_s=30)
+
+    def kill(self, name: str) -> None:
+        """kill -9 of the process and all its children, unless it has ended."""
+        process = self.processes[name]
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    async def freeze(self, name: str, seconds: float) -> None:
+        """It does nothing for so long, and then goes on as if nothing had been."""
+        process = self.processes[name]
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGSTOP)
+            await asyncio.sleep(seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+
+    def ring(self) -> None:
+        """Tell workers that somebody else has put tasks into the queue."""
+        with self.stack.valkey.client() as connected:
+            client: Any = connected
+            client.lpush(f"ts:bell:{self.queue}", "1")
+            client.expire(f"ts:bell:{self.queue}", 60)
+
+    def held(self) -> list[tuple[str, bytes]]:
+        """The list and the message of each task that some worker holds now."""
+        with self.stack.valkey.client() as connected:
+            client: Any = connected
+            held: list[bytes] = client.hvals(self.held_key)
+        parts = [one.split(b"\n", 2) for one in held]
+        return [(part[0].decode(), part[2]) for part in parts]
 
     def logs(self) -> str:
-        return "\n".join(f"--- {name}\n{self.stack.log(name)[-1500:]}" for name in WORKERS)
+        return "\n".join(f"--- {name}\n{self.stack.log(name)[-1500:]}" for name in self.workers)
 
     def describe(self, call_ids: list[str]) -> str:
         """The records of calls, for whoever looks for what went wrong."""
@@ -56,99 +163,12 @@ class Swarm:
                 short = {name: value[:60] for name, value in record.items() if name not in (b"call", b"message")}
                 lines.append(f"{call_id} due {client.zscore('ts:due', call_id)} now {now} {short}")
             lists = {name: client.llen(name) for name in client.keys("tool.*") if client.type(name) == b"list"}
-            lines.append(f"lists {lists}, held {client.hlen('ts:unacked:tool.chaos')}")
+            lines.append(f"lists {lists}, held {client.hlen(self.held_key)}")
             lines.append(f"windows {client.hgetall('ts:window:tool.chaos' + chr(6) + chr(22) + '3')}")
             lines.append(f"locks {client.get('ts:lock:beat')}, workers {client.zrange('ts:workers', 0, -1)}")
         return "\n".join(lines)
 
-    # -- faults ----------------------------------------------------------------------------------------------
 
-    async def kill_worker(self) -> None:
-        self._kill(self.random.choice(WORKERS), signal.SIGKILL)
-
-    async def drain_worker(self) -> None:
-        process = self._processes[self.random.choice(WORKERS)]
-        process.send_signal(signal.SIGTERM)
-
-    async def freeze_worker(self) -> None:
-        """Longer than a lease: its calls are given to others, and its late results must not be taken."""
-        name = self.random.choice(WORKERS)
-        process = self._processes[name]
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGSTOP)
-            await asyncio.sleep(4.5)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGCONT)
-
-    async def kill_beat(self) -> None:
-        self._kill(self.random.choice(("beat-1", "beat-2")), signal.SIGKILL)
-
-    async def kill_broker(self) -> None:
-        self.stack.valkey.kill()
-        await asyncio.sleep(self.random.uniform(0, 1.5))
-        self.stack.valkey.start()
-
-    async def pause_broker(self) -> None:
-        self.stack.valkey.signal(signal.SIGSTOP)
-        await asyncio.sleep(self.random.uniform(0.5, 2.5))
-        self.stack.valkey.signal(signal.SIGCONT)
-
-    async def cut_connections(self) -> None:
-        with self.stack.valkey.client() as connected:
-            client: Any = connected
-            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-
-    async def fill_memory(self) -> None:
-        """The broker refuses every write that could grow it, for a while."""
-        with self.stack.valkey.client() as connected:
-            client: Any = connected
-            client.config_set("maxmemory", 1)
-            await asyncio.sleep(self.random.uniform(0.3, 1.0))
-            client.config_set("maxmemory", 0)
-
-    async def deliver_twice(self) -> None:
-        """Copies of tasks that are held: a duplicate delivery of each."""
-        with self.stack.valkey.client() as connected:
-            client: Any = connected
-            for held in list(client.hvals("ts:unacked:tool.chaos"))[:10]:
-                client.rpush("tool.chaos", held.split(b"\n", 2)[2])
-
-    async def forge(self) -> None:
-        """A task for a call that exists, with another operation's name: its signature does not fit."""
-        with self.stack.valkey.client() as connected:
-            client: Any = connected
-            for held in list(client.hvals("ts:unacked:tool.chaos"))[:3]:
-                client.rpush("tool.chaos", held.split(b"\n", 2)[2].replace(b"chaos.read", b"chaos.once"))
-
-    def faults(self) -> list[Callable[[], Awaitable[None]]]:
-        return [
-            self.kill_worker,
-            self.kill_worker,
-            self.drain_worker,
-            self.freeze_worker,
-            self.kill_beat,
-            self.kill_broker,
-            self.pause_broker,
-            self.cut_connections,
-            self.fill_memory,
-            self.deliver_twice,
-            self.forge,
-        ]
-
-    async def disturb(self, seconds: float) -> None:
-        """One fault after the other, chosen by the seed, until the time is over."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            fault = self.random.choice(self.faults())
-            self.faults_done.append((round(time.monotonic() - self._began, 1), fault.__name__))
-            await fault()
-            self.supervise()
-            await asyncio.sleep(self.random.uniform(0.3, 1.2))
-            self.supervise()
-
-    def _kill(self, name: str, number: int) -> None:
-        process = self._processes[name]
-        if process.poll() is None:
-            os.killpg(process.pid, number)
-            process.wait()
+def over(relay: Relay) -> dict[str, str]:
+    """The setting of a process that reaches the broker over this relay."""
+    return {"TOOLSWARM_STORE__BROKER_URL": f"redis://127.0.0.1:{relay.port}/0"}
