@@ -45,6 +45,10 @@ class SignatureRefused(OperationFailed):
     code = "signature_refused"
 
 
+class SignatureExpired(SignatureRefused):
+    """A task is genuine, but its signature has expired by the clock that was asked."""
+
+
 def arguments_hash(arguments: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON, hexadecimal."""
     return hashlib.sha256(canonical(arguments)).hexdigest()
@@ -103,7 +107,7 @@ class Verifier:
         """The envelope of a task, when it is genuine.
 
         Raises:
-            SignatureRefused: it is not; the message says which check failed.
+            SignatureRefused: it is not; the message says which check failed, `SignatureExpired` the last of them.
         """
         try:
             envelope = msgspec.convert(header, Envelope)
@@ -117,7 +121,7 @@ class Verifier:
         if envelope.queue not in queues:
             raise SignatureRefused("the task was signed for another queue")
         if envelope.expires + ALLOWED_SKEW_S < now:
-            raise SignatureRefused("the task's signature has expired")
+            raise SignatureExpired("the task's signature has expired")
         return envelope
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from store import keys
 from store.connection import Broker, text
+from store.heartbeat import redis_time
 from toolswarm.errors import CallNotFound, IdempotencyConflict, Overloaded
 from toolswarm.messages import Effect, Priority, ResultMeta, ToolCall, ToolResult, encode
 from toolswarm.states import State
@@ -126,6 +127,10 @@ class Ledger:
         self._retention_s = retention_s
         self._call_deadline_s = call_deadline_s
         self._max_attempts = max_attempts
+
+    async def now(self) -> float:
+        """The ledger's clock: the only one that leases and deadlines are counted on."""
+        return await redis_time(self._broker)
 
     async def accept(self, submission: Submission, *, retry_for_s: float = 0.0) -> Acceptance:
         """Make the call durable and enqueue its task, in one step.

@@ -6,6 +6,7 @@ before the ledger grants the attempt; the result is in the ledger before the tas
 
 import asyncio
 import concurrent.futures
+import functools
 import inspect
 import logging
 import secrets
@@ -16,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from routing.signing import SignatureRefused, Verifier, check_call
+from routing.signing import Envelope, SignatureExpired, SignatureRefused, Verifier, check_call
 from store import keys
 from store.ledger import Ledger, Refusal, Release
 from store.whole import WholeValues
@@ -106,9 +107,7 @@ class Runner:
 
     async def _run(self, task: Task) -> Outcome:
         try:
-            envelope = self._verifier.verify(
-                task.header, call_id=task.id, operation=task.operation, queues=self._queues, now=time.time()
-            )
+            envelope = await self._verify(task)
         except SignatureRefused as error:
             logger.error("task %s of %s refused: %s", task.id, task.operation, error.message)
             return Outcome(state=None, code=error.code)
@@ -135,6 +134,20 @@ class Runner:
             return await self._end(attempt, result, asked_at)
         finally:
             self._renewal.discard(attempt)
+
+    async def _verify(self, task: Task) -> Envelope:
+        """What is signed in a genuine task.
+
+        Raises:
+            SignatureRefused: it is not genuine, or has expired by the ledger's clock: ours may be wrong.
+        """
+        verify = functools.partial(
+            self._verifier.verify, task.header, call_id=task.id, operation=task.operation, queues=self._queues
+        )
+        try:
+            return verify(now=time.time())
+        except SignatureExpired:
+            return verify(now=await self._ledger.now())
 
     async def _end(self, attempt: Attempt, result: ToolResult | GiveBack | None, asked_at: float) -> Outcome:
         ran_s = time.monotonic() - asked_at
