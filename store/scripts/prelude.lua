@@ -104,6 +104,8 @@ end
 -- Fairness. Of each tenant at most `window` tasks lie in a list at once; the rest waits in the tenant's own line, and
 -- the next one follows when one is taken. So a list, first in first out, serves all tenants in turn, in the proportion
 -- of their windows, and whoever asks for little waits behind a few tasks of each other tenant, never behind all.
+-- A tenant with a line lets in one task at a time (its weight): who asks for more than its turn gives way to small
+-- bursts of the others, which go into the list whole.
 local WINDOW = 4
 local WAIT_S = 2 * DAY_S
 
@@ -146,13 +148,13 @@ local function line_up(list, tenant, message, first)
   count('ts:depth', list, 1)
 end
 
--- Moves tasks from the tenant's line into the list, until its window is full. Returns how many.
+-- Moves tasks from the tenant's line into the list, until as many as its weight lie there. Returns how many.
 local function let_in(list, tenant)
   if redis.call('SISMEMBER', 'ts:lines:' .. list, tenant) == 0 then
     return 0
   end
   local window, moved = share(tenant), 0
-  for _ = in_window(list, tenant) + 1, window do
+  for _ = in_window(list, tenant) + 1, math.max(1, window / WINDOW) do
     local message = redis.call('RPOP', line_key(list, tenant))
     if not message then
       redis.call('SREM', 'ts:lines:' .. list, tenant)

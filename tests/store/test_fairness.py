@@ -52,6 +52,18 @@ async def test_one_call_of_a_small_tenant_does_not_wait_behind_a_thousand_of_ano
     assert "small" in [tenant for tenant, _ in taken[:5]]
 
 
+async def test_a_tenant_with_a_line_gives_way_to_a_small_burst_of_another(ledger: Ledger, broker: Broker) -> None:
+    for _ in range(100):
+        await accept(ledger, "big")
+    await take(broker, 10)  # what lay in the list when the line began is gone
+    for _ in range(4):
+        await accept(ledger, "small")
+
+    tenants = [tenant for tenant, _ in await take(broker, 6)]
+
+    assert tenants.count("small") == 4
+
+
 async def test_tenants_are_served_in_proportion_to_their_windows(ledger: Ledger, broker: Broker) -> None:
     for _ in range(300):
         await accept(ledger, "double", Share(window=8))
