@@ -104,7 +104,7 @@ class Load:
                 call_id = await chosen.submit(operation, seconds=seconds, key=key)
                 break
             except Refused:  # asked again with the same key: at most one call comes of it
-                self.history.refused += 1
+                self.history.refuse(time.monotonic())
                 await asyncio.sleep(_AGAIN_S)
         else:
             raise asyncio.CancelledError

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from tests.chaos.callers import Refused
 from tests.chaos.swarm import TWO_HOURS_AHEAD, Swarm
-from tests.chaos.trial import Setup, Trial
+from tests.chaos.trial import Setup, Trial, begin_journal
 from tests.servers.celery_tool import QUEUE, make_app
 from tests.servers.relay import Relay, relay
 from tests.servers.stack import Stack
@@ -122,13 +122,14 @@ class CeleryCalls:
 @contextlib.asynccontextmanager
 async def celery_trial(stack: Stack, setup: Setup, *, variant: str, drain_s: float) -> AsyncGenerator[Trial]:
     """The same trial with plain Celery; what has no end after `drain_s` counts as lost."""
+    journal = begin_journal(stack)
     async with contextlib.AsyncExitStack() as held:
         way_in = held.enter_context(relay(stack.valkey.port)) if setup.relayed else None
         swarm = CelerySwarm(stack, variant=variant, setup=setup, settings=_own(setup, way_in))
         swarm.start()
         calls = CeleryCalls(stack, variant=variant, callers=setup.callers + 4)
         held.push_async_callback(calls.close)
-        running = Trial(swarm, [calls], setup=setup, way_in=way_in)
+        running = Trial(swarm, [calls], setup=setup, way_in=way_in, journal=journal)
         async with running.supervised():
             held.push_async_callback(running.load.give_up)
             running.load.start()
@@ -137,7 +138,8 @@ async def celery_trial(stack: Stack, setup: Setup, *, variant: str, drain_s: flo
             until = time.monotonic() + drain_s
             while time.monotonic() < until and not await running.load.all_told():
                 await asyncio.sleep(0.5)
-            running.verdict = running.history.check(stack.marks)
+            await running.load.give_up()
+            running.judge()
 
 
 def _own(setup: Setup, way_in: Relay | None) -> dict[str, dict[str, str]]:

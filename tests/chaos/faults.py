@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from tests.chaos.history import Fault, History
+from tests.chaos.history import History
 from tests.chaos.swarm import GATEWAY, Swarm
 from tests.servers.relay import Relay
 
@@ -31,7 +31,7 @@ class Faults:
         """Do it, and note when it began and when it was over."""
         began = time.monotonic()
         await action()
-        self._history.faults.append(Fault(getattr(action, "__name__", "fault"), began, time.monotonic()))
+        self._history.struck(getattr(action, "__name__", "fault"), began, time.monotonic())
 
     async def disturb(self, seconds: float, actions: Sequence[Action] = ()) -> None:
         """One fault after the other (of `actions`, or of all that the swarm has), until the time is over."""

@@ -1,11 +1,19 @@
-"""What was asked, what was told and what happened; and whether these agree."""
+"""What was asked, what was told and what happened; and whether these agree.
+
+Each actor appends lines of JSON to a file as it goes on: callers and who does the faults to the journal, the operations
+to the file of effects. A verdict is found from these files alone: `python -m tests.chaos.history JOURNAL EFFECTS`.
+"""
 
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+import msgspec
 
 from toolswarm.messages import ToolResult
 from toolswarm.states import State
@@ -101,20 +109,52 @@ class Verdict:
 class History:
     """Written by the callers, and by who does the faults, as it happens. Times are monotonic seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Path | None = None) -> None:
         self.calls: dict[str, Told] = {}
         self.refused = 0
         self.faults: list[Fault] = []
         self.successes = 0
+        self._journal = journal.open("a", encoding="utf-8", buffering=1) if journal is not None else None
+
+    @classmethod
+    def read(cls, journal: Path) -> "History":
+        """What a journal tells."""
+        history = cls()
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            history.note(json.loads(line))
+        return history
 
     def accepted(self, call_id: str, operation: str, at: float) -> None:
-        self.calls.setdefault(call_id, Told(operation, at))
+        self.note({"event": "accepted", "at": at, "call": call_id, "operation": operation})
+
+    def refuse(self, at: float) -> None:
+        self.note({"event": "refused", "at": at})
 
     def told(self, result: ToolResult, at: float) -> None:
-        call = self.calls[result.id]
-        assert call.result is None or call.result.status is result.status, f"{result.id} was told two ends"
-        call.result, call.told_at = result, at
-        self.successes += result.status is State.SUCCEEDED
+        self.note({"event": "told", "at": at, "result": msgspec.to_builtins(result)})
+
+    def struck(self, name: str, at: float, over_at: float) -> None:
+        self.note({"event": "fault", "at": at, "over_at": over_at, "name": name})
+
+    def note(self, event: dict[str, Any]) -> None:
+        """One event, into the journal first."""
+        if self._journal is not None:
+            self._journal.write(f"{json.dumps(event)}\n")
+        at = float(event["at"])
+        match event["event"]:
+            case "accepted":
+                self.calls.setdefault(event["call"], Told(event["operation"], at))
+            case "refused":
+                self.refused += 1
+            case "fault":
+                self.faults.append(Fault(event["name"], at, event["over_at"]))
+            case _:
+                self._note_end(msgspec.convert(event["result"], ToolResult), at)
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        if self._journal is not None:
+            self._journal.close()
 
     def without_end(self) -> list[str]:
         """The calls that nobody was told the end of so far."""
@@ -134,6 +174,12 @@ class History:
         for call_id, call in self.calls.items():
             _judge(verdict, call_id, call, effects[call_id, call.operation])
         return verdict
+
+    def _note_end(self, result: ToolResult, at: float) -> None:
+        call = self.calls[result.id]
+        assert call.result is None or call.result.status is result.status, f"{result.id} was told two ends"
+        call.result, call.told_at = result, at
+        self.successes += result.status is State.SUCCEEDED
 
     def _successes(self) -> list[float]:
         return sorted(
@@ -193,3 +239,10 @@ def _judge(verdict: Verdict, call_id: str, call: Told, happened: int) -> None:
             verdict.wrong.append(call_id)
     elif call.operation in SAFE_TO_REPEAT:
         verdict.failed_safe.append(f"{call_id} {call.operation} {state} {call.result.error}")
+
+
+if __name__ == "__main__":
+    found = History.read(Path(sys.argv[1])).check(Path(sys.argv[2]))
+    print(found)
+    print(found.describe_recoveries())
+    sys.exit(1 if found.broken else 0)

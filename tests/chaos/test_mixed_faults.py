@@ -1,7 +1,8 @@
 """Everything at once: calls of every effect, in this process and over HTTP, while workers, beats, the gateway, the
 broker and the way to it are killed, frozen, cut, delayed and filled.
 
-The seed is printed; `CHAOS_SEED`, `CHAOS_SECONDS` and `CHAOS_CALLERS` repeat or change a run (`make soak`).
+The seed is printed; `CHAOS_SEED`, `CHAOS_SECONDS` and `CHAOS_CALLERS` repeat or change a run (`make soak`), and
+`CHAOS_JOURNALS` names a folder that keeps what was written down.
 """
 
 import os

@@ -1,6 +1,11 @@
 """One fault at a time, under a small load of calls of every effect; the seed is fixed, the victims are processes."""
 
+import contextlib
 import os
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -153,13 +158,21 @@ async def test_without_the_cache_calls_go_on(stack: Stack) -> None:
 async def test_results_outlive_a_broker_that_is_away_although_the_spool_takes_nothing(stack: Stack) -> None:
     (stack.folder / "spool").write_text("a file where the folder should be: nothing can be written there")
 
-    async def has_begun() -> bool:
-        return stack.has_marked(1)
-
     async with trial(stack, Setup(callers=0)) as running:
         running.load.call_meanwhile("once", seconds=2.0)
-        await until_async(has_begun, "its effect has happened, and it goes on for a second")
+        await until_async(is_marked(stack), "its effect has happened, and it goes on for a second")
         await running.faults.do(running.faults.kill_broker_for_longer)
+
+    assert (running.verdict.broken, running.verdict.states) == ([], {"succeeded": 1})
+    assert "cannot be spooled" in "".join(stack.log(name) for name in WORKERS[:2])
+
+
+async def test_results_outlive_a_broker_that_is_away_although_the_disk_of_the_spool_is_full(stack: Stack) -> None:
+    with full_disk(stack.folder / "spool"):
+        async with trial(stack, Setup(callers=0)) as running:
+            running.load.call_meanwhile("once", seconds=2.0)
+            await until_async(is_marked(stack), "its effect has happened, and it goes on for a second")
+            await running.faults.do(running.faults.kill_broker_for_longer)
 
     assert (running.verdict.broken, running.verdict.states) == ([], {"succeeded": 1})
     assert "cannot be spooled" in "".join(stack.log(name) for name in WORKERS[:2])
@@ -193,6 +206,31 @@ async def test_a_hung_call_is_ended_by_its_time_limit_and_its_slot_is_free(stack
     assert running.verdict.broken == []
     assert [result and result.status for result in results] == ["failed", "unknown"]
     assert [result and result.error and result.error.code for result in results] == ["time_limit", "outcome_unknown"]
+
+
+def is_marked(stack: Stack) -> Callable[[], Awaitable[bool]]:
+    """Whether there was an effect."""
+
+    async def marked() -> bool:
+        return stack.has_marked(1)
+
+    return marked
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Generator[None]:
+    """A file system of 64 KiB at that place, with nothing left of it; skips the test where none may be mounted."""
+    folder.mkdir()
+    mounting = ("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder))
+    if shutil.which("mount") is None or subprocess.run(mounting, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(b"x" * 4096)
+        yield
+    finally:
+        subprocess.run(("umount", "--lazy", str(folder)), check=True)
 
 
 def needs_faketime() -> None:

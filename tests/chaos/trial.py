@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.chaos.callers import Calls, FrontCalls, HttpCalls, Load
 from tests.chaos.faults import Faults
@@ -38,9 +40,12 @@ class Setup:
 class Trial:
     """A swarm, its callers and its faults."""
 
-    def __init__(self, swarm: Swarm, ways: Sequence[Calls], *, setup: Setup, way_in: Relay | None) -> None:
+    def __init__(
+        self, swarm: Swarm, ways: Sequence[Calls], *, setup: Setup, way_in: Relay | None, journal: Path
+    ) -> None:
         self.swarm = swarm
-        self.history = History()
+        self.journal = journal
+        self.history = History(self.journal)
         self.faults = Faults(swarm, self.history, seed=setup.seed, relay=way_in)
         self.load = Load(ways, self.history, callers=setup.callers)
         self.verdict = Verdict()
@@ -72,13 +77,30 @@ class Trial:
             print(self.swarm.describe(self.history.without_end()[:5]))
             print(self.swarm.logs())
             raise
-        self.verdict = self.history.check(self.swarm.stack.marks)
+        return self.judge()
+
+    def judge(self) -> Verdict:
+        """From what the actors have written."""
+        self.history.close()
+        self.verdict = History.read(self.journal).check(self.swarm.stack.marks)
         return self.verdict
+
+
+def begin_journal(stack: Stack) -> Path:
+    """Where this trial is written down: the folder `CHAOS_JOURNALS`, for who looks afterwards, or one that vanishes.
+
+    The effects are written beside it from now on.
+    """
+    folder = Path(os.environ.get("CHAOS_JOURNALS") or stack.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stack.marks = folder / f"{stack.folder.name}.effects"
+    return folder / f"{stack.folder.name}.journal"
 
 
 @contextlib.asynccontextmanager
 async def trial(stack: Stack, setup: Setup) -> AsyncGenerator[Trial]:
     """A trial of ours: after the block every end was told, and `verdict` is there."""
+    journal = begin_journal(stack)
     stack.settings |= TOOL | {"TOOLSWARM_WORKERS__CHAOS__CONCURRENCY": str(setup.slots)} | dict(setup.settings)
     async with contextlib.AsyncExitStack() as held:
         way_in = held.enter_context(relay(stack.valkey.port)) if setup.relayed else None
@@ -96,7 +118,8 @@ async def trial(stack: Stack, setup: Setup) -> AsyncGenerator[Trial]:
         for client in clients:
             held.push_async_callback(client.close)
         ways: list[Calls] = [FrontCalls(front), *(HttpCalls(client) for client in clients)]
-        running = Trial(swarm, ways, setup=setup, way_in=way_in)
+        running = Trial(swarm, ways, setup=setup, way_in=way_in, journal=journal)
+        held.callback(running.history.close)
         async with running.supervised():
             held.push_async_callback(running.load.give_up)
             running.load.start()
