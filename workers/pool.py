@@ -20,7 +20,6 @@ from typing import Any, Protocol, TypeVar
 from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 from celery.worker.request import Request
-from kombu.asynchronous import get_event_loop
 
 from toolswarm.errors import BrokerUnavailable
 from toolswarm.states import State
@@ -140,12 +139,14 @@ class CallPool(BasePool):
         self._to_celery: deque[tuple[CallRequest, Outcome | None]] = deque()
         self._loop_woken = False
         self._celery_woken = False
+        self._hub: Any = None
         self._running = 0
         self._coroutines: set[asyncio.Task[None]] = set()
 
     def register_with_event_loop(self, loop: Any) -> None:
         """Celery's loop begins, or begins again: it forgot every callback when it lost the broker."""
         self._celery_woken = False
+        self._hub = loop  # kombu's `get_event_loop()` is None from the first lost broker on
         loop.on_tick.add(self._end_requests)
 
     def run(self, request: CallRequest) -> None:
@@ -187,9 +188,8 @@ class CallPool(BasePool):
             self._to_celery.append((request, outcome))
             if not self._celery_woken:
                 self._celery_woken = True
-                hub = get_event_loop()
-                if hub is not None:  # none: the worker is stopping, and `on_close` fetches the rest
-                    hub.call_soon(self._end_requests)
+                if self._hub is not None:  # a worker that stops fetches the rest in `on_close`
+                    self._hub.call_soon(self._end_requests)
 
     def _end_requests(self) -> None:
         """Called on Celery's thread."""
