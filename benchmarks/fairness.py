@@ -68,7 +68,7 @@ class Celery:
     """The same with plain Celery: the task says how long it has waited."""
 
     def __init__(self, valkey: Valkey) -> None:
-        self._app = make_app(valkey.tcp_url, "careful", results=False)
+        self._app = make_app(valkey.tcp_url, "careful")
         self._threads = ThreadPoolExecutor(8)
         self._valkey = valkey
         self._open: list[str] = []
@@ -153,6 +153,7 @@ async def measure_celery(stack: Stack, *, seconds: float, seed: int, busy: float
         *("celery", "-A", "tests.servers.celery_tool", "worker", "--pool", "threads", "--concurrency", str(SLOTS)),
         settings={
             "CELERY_BROKER": stack.valkey.tcp_url,
+            "CELERY_RESULTS": stack.valkey.tcp_url,
             "CELERY_VARIANT": "careful",
             "CELERY_READY_FILE": str(ready),
         },

@@ -3,12 +3,14 @@
 Every line is a swarm of its own: three workers of four slots, twelve callers with one call after the other (reads,
 effects that may repeat, that can be looked for and that must not repeat, and calls whose first attempt fails). After
 3 s the fault is done, twice, 9 s apart. A call is *lost* when nobody was told its end, 60 s (Celery: at least 30 s)
-after the last call was made. Celery runs in two configurations: `careful` (acks_late, reject_on_worker_lost,
-visibility_timeout 8 s, looked after every second) and `default`.
+after the last call was made. Celery runs in three configurations: `careful` (acks_late, reject_on_worker_lost,
+visibility_timeout 8 s, looked after every second), `default`, and, where RabbitMQ is installed, `rabbitmq`: as careful,
+on a quorum queue with publisher confirms and a delivery limit of 3, results in Redis.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -26,11 +28,13 @@ from benchmarks.reliability_rows import CALM_S, ROWS, Row
 from tests.chaos.celery_swarm import celery_trial
 from tests.chaos.history import History
 from tests.chaos.trial import Trial, trial
+from tests.servers.rabbitmq import SERVER, RabbitMq
 from tests.servers.stack import Stack
 from tests.servers.valkey import Valkey
 
 RESULTS = Path(__file__).parent / "results"
-SYSTEMS = ("toolswarm", "celery-careful", "celery-default")
+RABBITMQ = "celery-rabbitmq"
+SYSTEMS = ("toolswarm", "celery-careful", "celery-default", RABBITMQ)
 DRAIN_S = 30.0
 DURING_S = 5.0
 """Goodput during a fault is counted for so long from its beginning."""
@@ -89,19 +93,32 @@ def goodput(history: History, began: float) -> float | None:
 
 async def measure(row: Row, system: str) -> Figures:
     """One line for one system, on a broker of its own."""
-    valkey = Valkey(tcp=True)
-    valkey.start()
-    stack = Stack(valkey)
-    _, _, variant = system.partition("-")
-    making = celery_trial(stack, row.setup, variant=variant, drain_s=DRAIN_S) if variant else trial(stack, row.setup)
-    try:
+    with contextlib.ExitStack() as held:
+        valkey = Valkey(tcp=True)
+        valkey.start()
+        held.callback(valkey.stop)
+        stack = Stack(valkey)
+        held.callback(stack.close)
+        rabbit = None
+        if system == RABBITMQ:
+            rabbit = RabbitMq()
+            rabbit.start()
+            held.callback(rabbit.stop)
+        _, _, variant = system.partition("-")
+        making = trial(stack, row.setup)
+        if variant:
+            making = celery_trial(stack, row.setup, variant=variant, drain_s=DRAIN_S, rabbit=rabbit)
         async with making as running:
             began = time.monotonic()
             await row.run(running)
         return figures(row, system, running, began)
-    finally:
-        stack.close()
-        valkey.stop()
+
+
+def systems(row: Row) -> tuple[str, ...]:
+    """Those that the fault can be done to here."""
+    if not row.celery:
+        return SYSTEMS[:1]
+    return SYSTEMS if row.rabbitmq and SERVER.exists() else SYSTEMS[:3]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,14 +127,16 @@ def main(argv: Sequence[str]) -> int:
     RESULTS.mkdir(exist_ok=True)
     file = options.add_to or RESULTS / f"reliability-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
     lines: list[dict[str, Any]] = json.loads(file.read_text())["figures"] if options.add_to else []
+    names = [row.name for row in ROWS]
     known = {(line["fault"], line["system"]) for line in lines}
     for row in ROWS:
-        for system in SYSTEMS if row.celery else SYSTEMS[:1]:
+        for system in systems(row):
             if row.name in options.faults and system in options.systems and (row.name, system) not in known:
                 measured = asyncio.run(measure(row, system))
                 print(f"{row.name} {system}: {measured.verdict}", flush=True)
                 lines.append(asdict(measured))
                 _keep(file, lines)
+    lines.sort(key=lambda line: (names.index(line["fault"]), SYSTEMS.index(line["system"])))
     text = table(lines, {row.name: row.title for row in ROWS})
     print(text)
     print(f"written to {file}")

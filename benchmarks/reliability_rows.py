@@ -54,6 +54,8 @@ class Row:
     setup: Setup = field(default_factory=lambda: setup())
     celery: bool = True
     """Whether plain Celery has what the fault hits."""
+    rabbitmq: bool = True
+    """Whether the fault can be done to RabbitMQ, too."""
 
     async def run(self, trial: Trial) -> None:
         """Calm, then the fault, so often."""
@@ -103,7 +105,7 @@ ROWS = (
     Row(name="deploy", title="all workers replaced, one after the other", act=by_name("replace_workers")),
     Row(name="kill_broker", title="broker killed, back within 1.5 s", act=by_name("kill_broker")),
     Row(name="pause_broker", title="broker does not answer for 0.5 to 2.5 s", act=by_name("pause_broker")),
-    Row(name="fill_memory", title="broker full for 0.3 to 1 s", act=by_name("fill_memory")),
+    Row(name="fill_memory", title="broker full for 0.3 to 1 s", act=by_name("fill_memory"), rabbitmq=False),
     Row(name="cut", title="all connections cut", act=by_name("cut_connections")),
     Row(
         name="lose_answers",
@@ -124,8 +126,8 @@ ROWS = (
         setup=setup(relayed=True),
     ),
     Row(name="clock", title="clock of one worker 2 h ahead", act=nothing, setup=setup(ahead=True)),
-    Row(name="deliver_twice", title="tasks delivered twice", act=by_name("deliver_twice")),
-    Row(name="forge", title="tasks forged", act=by_name("forge")),
+    Row(name="deliver_twice", title="tasks delivered twice", act=by_name("deliver_twice"), rabbitmq=False),
+    Row(name="forge", title="tasks forged", act=by_name("forge"), rabbitmq=False),
     Row(name="poison", title="call that kills its worker", act=by_call("poison")),
     Row(name="hang", title="call that hangs (time limit 1 s)", act=by_call("hang")),
     Row(name="kill_beat", title="beat killed (kill -9)", act=by_name("kill_beat"), celery=False),

@@ -1,4 +1,4 @@
-"""Plain Celery on Redis in the same trial: its workers, its callers, and the same checker of what they were told."""
+"""Plain Celery on Redis or RabbitMQ in the same trial: its workers, its callers, the same checker."""
 
 import asyncio
 import contextlib
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import redis.asyncio
+from amqp.exceptions import AMQPError
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
@@ -18,6 +19,7 @@ from tests.chaos.callers import Refused
 from tests.chaos.swarm import TWO_HOURS_AHEAD, Swarm
 from tests.chaos.trial import Setup, Trial, begin_journal
 from tests.servers.celery_tool import QUEUE, make_app
+from tests.servers.rabbitmq import RabbitMq
 from tests.servers.relay import Relay, relay
 from tests.servers.stack import Stack
 from toolswarm.messages import ToolResult
@@ -33,9 +35,18 @@ class CelerySwarm(Swarm):
     queue = QUEUE
     held_key = "unacked"
 
-    def __init__(self, stack: Stack, *, variant: str, setup: Setup, settings: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        variant: str,
+        broker_url: str,
+        setup: Setup,
+        settings: Mapping[str, Mapping[str, str]],
+    ) -> None:
         super().__init__(stack, workers=setup.workers, settings=settings)
         self._variant = variant
+        self._broker_url = broker_url
         self._slots = setup.slots
 
     @property
@@ -47,7 +58,8 @@ class CelerySwarm(Swarm):
         ready.unlink(missing_ok=True)
         own = {
             "TOOLSWARM_WORKER_NAME": name,  # the name of its log
-            "CELERY_BROKER": self.stack.valkey.tcp_url,
+            "CELERY_BROKER": self._broker_url,
+            "CELERY_RESULTS": self.stack.valkey.tcp_url,
             "CELERY_VARIANT": self._variant,
             "CELERY_READY_FILE": str(ready),
         }
@@ -80,8 +92,8 @@ class CelerySwarm(Swarm):
 class CeleryCalls:
     """Publishes tasks, and looks for their results where the result backend puts them."""
 
-    def __init__(self, stack: Stack, *, variant: str, callers: int) -> None:
-        self._app = make_app(stack.valkey.tcp_url, variant, results=False)
+    def __init__(self, stack: Stack, *, variant: str, broker_url: str, callers: int) -> None:
+        self._app = make_app(broker_url, variant)
         self._threads = ThreadPoolExecutor(callers)
         # Any: redis-py annotates each command with **kwargs of an unknown type.
         self._client: Any = redis.asyncio.Redis(unix_socket_path=str(stack.valkey.socket), socket_timeout=2)
@@ -95,7 +107,7 @@ class CeleryCalls:
 
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, publish)
-        except (KombuError, RedisError, OSError, AttributeError) as error:
+        except (KombuError, AMQPError, RedisError, OSError, AttributeError) as error:
             # AttributeError: kombu asks a connection that it has closed for its parameters (kombu #582)
             raise Refused from error
         return task_id
@@ -120,16 +132,28 @@ class CeleryCalls:
 
 
 @contextlib.asynccontextmanager
-async def celery_trial(stack: Stack, setup: Setup, *, variant: str, drain_s: float) -> AsyncGenerator[Trial]:
-    """The same trial with plain Celery; what has no end after `drain_s` counts as lost."""
+async def celery_trial(
+    stack: Stack, setup: Setup, *, variant: str, drain_s: float, rabbit: RabbitMq | None = None
+) -> AsyncGenerator[Trial]:
+    """The same trial with plain Celery; what has no end after `drain_s` counts as lost.
+
+    Results are kept in Redis, also when RabbitMQ carries the tasks.
+    """
     journal = begin_journal(stack)
+    broker_url = stack.valkey.tcp_url if rabbit is None else rabbit.url
     async with contextlib.AsyncExitStack() as held:
-        way_in = held.enter_context(relay(stack.valkey.port)) if setup.relayed else None
-        swarm = CelerySwarm(stack, variant=variant, setup=setup, settings=_own(setup, way_in))
+        port = stack.valkey.port if rabbit is None else rabbit.port
+        way_in = held.enter_context(relay(port)) if setup.relayed else None
+        swarm = CelerySwarm(
+            stack, variant=variant, broker_url=broker_url, setup=setup, settings=_own(setup, broker_url, port, way_in)
+        )
         swarm.start()
-        calls = CeleryCalls(stack, variant=variant, callers=setup.callers + 4)
+        calls = CeleryCalls(stack, variant=variant, broker_url=broker_url, callers=setup.callers + 4)
         held.push_async_callback(calls.close)
         running = Trial(swarm, [calls], setup=setup, way_in=way_in, journal=journal)
+        held.callback(running.history.close)
+        if rabbit is not None:
+            running.faults.broker = rabbit
         async with running.supervised():
             held.push_async_callback(running.load.give_up)
             running.load.start()
@@ -142,11 +166,11 @@ async def celery_trial(stack: Stack, setup: Setup, *, variant: str, drain_s: flo
             running.judge()
 
 
-def _own(setup: Setup, way_in: Relay | None) -> dict[str, dict[str, str]]:
+def _own(setup: Setup, broker_url: str, port: int, way_in: Relay | None) -> dict[str, dict[str, str]]:
     own: dict[str, dict[str, str]] = {}
     for name in setup.relayed:
         assert way_in is not None
-        own[name] = {"CELERY_BROKER": f"redis://127.0.0.1:{way_in.port}/0"}
+        own[name] = {"CELERY_BROKER": broker_url.replace(f":{port}/", f":{way_in.port}/")}
     for name in setup.ahead:
         own[name] = {**own.get(name, {}), **TWO_HOURS_AHEAD}
     return own

@@ -8,13 +8,25 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from tests.chaos.history import History
 from tests.chaos.swarm import GATEWAY, Swarm
 from tests.servers.relay import Relay
 
 Action = Callable[[], Awaitable[None]]
+
+
+class Server(Protocol):
+    """A broker that can be killed, frozen and cut off."""
+
+    def start(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def signal(self, number: signal.Signals) -> None: ...
+
+    def cut_connections(self) -> None: ...
 
 
 class Faults:
@@ -26,6 +38,7 @@ class Faults:
         self._history = history
         self._relay = relay
         self._valkey = swarm.stack.valkey
+        self.broker: Server = self._valkey
 
     async def do(self, action: Action) -> None:
         """Do it, and note when it began and when it was over."""
@@ -84,26 +97,23 @@ class Faults:
     # -- the broker ------------------------------------------------------------------------------------------
 
     async def kill_broker(self) -> None:
-        self._valkey.kill()
+        self.broker.kill()
         await asyncio.sleep(self.random.uniform(0, 1.5))
-        self._valkey.start()
+        self.broker.start()
 
     async def kill_broker_for_longer(self) -> None:
         """Longer than a worker tries to give a result before it writes it to disk."""
-        self._valkey.kill()
+        self.broker.kill()
         await asyncio.sleep(3.0)
-        self._valkey.start()
+        self.broker.start()
 
     async def pause_broker(self) -> None:
-        self._valkey.signal(signal.SIGSTOP)
+        self.broker.signal(signal.SIGSTOP)
         await asyncio.sleep(self.random.uniform(0.5, 2.5))
-        self._valkey.signal(signal.SIGCONT)
+        self.broker.signal(signal.SIGCONT)
 
     async def cut_connections(self) -> None:
-        with self._valkey.client() as connected:
-            client: Any = connected
-            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await asyncio.to_thread(self.broker.cut_connections)
 
     async def fill_memory(self) -> None:
         """The broker refuses every write that could grow it, for a while."""

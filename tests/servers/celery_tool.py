@@ -1,7 +1,7 @@
-"""The chaos tool's operations as plain Celery tasks on Redis, for comparison: the same effects, in the same file.
+"""The chaos tool's operations as plain Celery tasks, for comparison: the same effects, in the same file.
 
 `CELERY_VARIANT` says how Celery is configured: `default` as installed, `careful` as its documentation advises for tasks
-that must not be lost.
+that must not be lost, `rabbitmq` the same on a quorum queue with publisher confirms and a delivery limit.
 """
 
 import os
@@ -11,11 +11,12 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_ready
+from kombu import Queue
 
 from tests.servers.chaos_tool import note
 
 QUEUE = "celery"
-CAREFUL = {
+CAREFUL: dict[str, Any] = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "worker_prefetch_multiplier": 1,
@@ -33,16 +34,21 @@ CAREFUL = {
     },
 }
 
+RABBITMQ: dict[str, Any] = CAREFUL | {
+    "task_queues": [Queue(QUEUE, queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 3})],
+    "broker_transport_options": {"confirm_publish": True, "read_timeout": 10},
+}
+VARIANTS: dict[str, dict[str, Any]] = {"default": {}, "careful": CAREFUL, "rabbitmq": RABBITMQ}
+
 
 class Busy(Exception):
     """What a busy upstream says."""
 
 
-def make_app(url: str, variant: str, *, results: bool) -> Celery:
+def make_app(broker_url: str, variant: str, *, results_url: str | None = None) -> Celery:
     """The app of a worker, or (without results) of who only publishes."""
-    app = Celery("chaos", broker=url, backend=url if results else None)
-    if variant == "careful":
-        app.conf.update(CAREFUL)
+    app = Celery("chaos", broker=broker_url, backend=results_url)
+    app.conf.update(VARIANTS[variant])
     app.conf.broker_connection_retry_on_startup = True
     return app
 
@@ -50,7 +56,7 @@ def make_app(url: str, variant: str, *, results: bool) -> Celery:
 app = make_app(
     os.environ.get("CELERY_BROKER", "redis://127.0.0.1:6379/0"),
     os.environ.get("CELERY_VARIANT", "default"),
-    results=True,
+    results_url=os.environ.get("CELERY_RESULTS", "redis://127.0.0.1:6379/0"),
 )
 
 

@@ -42,6 +42,13 @@ class Valkey:
         assert self.port, "this Valkey was made without a port"
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def cut_connections(self) -> None:
+        """Close every connection of its clients."""
+        with self.client() as connected:
+            client: Any = connected
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5)
 
