@@ -5,14 +5,17 @@ ended is the ledger's business. So the settings aim at prompt delivery and plain
 """
 
 import os
+from typing import Any
 
 from store.configuration import load
 from store.connection import celery_url
+from store.sentinel import kombu_options
+from store.sentinel_url import is_sentinel, parse
 
 _store = load(os.environ).store
 
 broker_url = celery_url(_store.broker_url, "toolswarm")  # workers/transport.py: kombu's BRPOP can lose a task
-broker_transport_options = {
+broker_transport_options: dict[str, Any] = {
     "visibility_timeout": _store.visibility_timeout_s,  # workers say every third of it that they still hold a task
     "unacked_restore_interval": _store.visibility_timeout_s / 3,  # kombu: 10 s times a throttle of 10
     "unacked_restore_throttle": 1,
@@ -23,6 +26,8 @@ broker_transport_options = {
     "health_check_interval": 5,  # a link whose answer is overdue by this is dropped
     "queue_order_strategy": "priority",  # the lists in the order given
 }
+if is_sentinel(_store.broker_url):
+    broker_transport_options["sentinel"] = kombu_options(parse(_store.broker_url))
 broker_connection_retry_on_startup = True  # workers may be up before the broker
 broker_channel_error_retry = True  # a broker that is full refuses commands: as good as away, and as passing
 broker_connection_max_retries = None  # Celery gives up after 100

@@ -10,6 +10,10 @@ from contextlib import AsyncExitStack
 from typing import TypeAlias
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import msgspec
+
+from store.sentinel_url import SCHEMES as SENTINEL_SCHEMES
+from store.sentinel_url import is_sentinel, parse
 from toolswarm.errors import BrokerUnavailable, ConfigurationError
 
 Reply: TypeAlias = "bytes | int | list[Reply] | None"
@@ -28,6 +32,8 @@ async def ask(url: str, *commands: tuple[str, ...], timeout_s: float = 1.0) -> l
         BrokerUnavailable: the server cannot be reached, is silent, or (`RedisRefused`) refuses a command.
         ConfigurationError: the address is not one of Redis.
     """
+    if is_sentinel(url):
+        url = await _url_of_master(url, timeout_s)
     setup = _setup_commands(url)
     try:
         async with asyncio.timeout(timeout_s), AsyncExitStack() as stack:
@@ -46,10 +52,34 @@ async def ask(url: str, *commands: tuple[str, ...], timeout_s: float = 1.0) -> l
     return [reply for reply in replies[len(setup) :] if not isinstance(reply, RedisRefused)]
 
 
+async def _url_of_master(url: str, timeout_s: float) -> str:
+    behind = parse(url)
+    for host, port in behind.sentinels:
+        login = msgspec.structs.replace(
+            behind, username=behind.sentinel_username, password=behind.sentinel_password, database=0
+        )
+        try:
+            (found,) = await ask(
+                login.of_server("redis", host, port),
+                ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", behind.service),
+                timeout_s=timeout_s / len(behind.sentinels),
+            )
+        except BrokerUnavailable:
+            continue
+        match found:
+            case [bytes(master), bytes(its_port)]:
+                return behind.of_server("redis", master.decode(), int(its_port))
+            case _:
+                continue
+    raise BrokerUnavailable(f"no sentinel knows the master of {behind.service}")
+
+
 def _setup_commands(url: str) -> list[tuple[str, ...]]:
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES:
-        raise ConfigurationError(f"{parts.scheme}:// is not an address of Redis; known: {', '.join(_SCHEMES)}")
+        raise ConfigurationError(
+            f"{parts.scheme}:// is not an address of Redis; known: {', '.join(_SCHEMES + SENTINEL_SCHEMES)}"
+        )
     commands: list[tuple[str, ...]] = []
     if parts.password:
         user = (unquote(parts.username),) if parts.username else ()

@@ -20,6 +20,7 @@ from local.service import DrainStage, ServiceSpec, Timing
 from local.state_folder import StateFolder
 from store.configuration import Configuration, Store
 from store.connection import celery_url
+from store.sentinel_url import is_sentinel, parse
 from toolswarm.errors import ConfigurationError
 from toolswarm.intake import INTAKE_QUEUE
 
@@ -200,7 +201,7 @@ class Planner:
             ),
             # The address goes by the environment: one that was given may hold a password. Login for a unix socket is
             # found by the worker's app, which Flower loads, in `store.broker_url`.
-            environment=self._environment | {"CELERY_BROKER_URL": celery_url(broker_url)},
+            environment=self._environment | _flowers_broker(broker_url),
             probe=HttpProbe(f"{url}/healthcheck"),
             stage=DrainStage.WATCHING,
             essential=False,
@@ -248,8 +249,15 @@ class Planner:
         return choice.port
 
 
+def _flowers_broker(url: str) -> dict[str, str]:
+    """Flower counts queues only of a scheme that it knows; behind Sentinel it uses ours and shows the rest."""
+    return {} if is_sentinel(url) else {"CELERY_BROKER_URL": celery_url(url)}
+
+
 def without_password(url: str) -> str:
     """An address fit to be shown."""
+    if is_sentinel(url):
+        return parse(url).shown()
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 

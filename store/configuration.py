@@ -25,7 +25,8 @@ class Store(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The two Redis servers and the ledger's times."""
 
     broker_url: str = "redis://127.0.0.1:6379/0"
-    """Broker and ledger in one (AOF on, noeviction); `unix:///path/to.sock?db=0` works too."""
+    """Broker and ledger in one (AOF on, noeviction); `unix:///path/to.sock?db=0` works too, and behind Sentinel
+    `redis+sentinel://host:26379,host:26379/service` (docs/brokers.md)."""
     cache_url: str = "redis://127.0.0.1:6380/0"
     """Remembered results (no persistence, allkeys-lfu); never the same server."""
     lease_s: float = 3.0

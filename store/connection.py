@@ -13,15 +13,26 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 from redis.credentials import CredentialProvider
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 
 from store.scripts import SCRIPTS
+from store.sentinel import MasterConnection, sentinels_of
+from store.sentinel_url import SentinelUrl, is_sentinel, parse
 from toolswarm.errors import BrokerUnavailable, ConfigurationError
 
 Argument = str | bytes | int | float
 _BATCH = 512
 _REFUSES_FOR_NOW = ("OOM", "READONLY", "LOADING", "MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN")
 """Error prefixes of a server that is there and does not take the command now: as good as away, and as passing."""
+_PASSING = (ReadOnlyError, MasterDownError, TryAgainError)
+"""The same, where redis-py takes the prefix off and says it by the type."""
 _LOST = (RedisError, OSError, EOFError, TimeoutError)
 
 
@@ -142,6 +153,7 @@ class Broker:
         packed = connection.pack_commands([command.arguments for command in batch])
         await connection.send_packed_command(packed)
         unknown: list[_Command] = []
+        demoted = False
         for command in batch:
             try:
                 reply = await cast("Any", connection).read_response()
@@ -150,8 +162,9 @@ class Broker:
                 continue
             except ResponseError as error:
                 if not command.future.done():
-                    refused = str(error).startswith(_REFUSES_FOR_NOW) or "used memory > 'maxmemory'" in str(error)
-                    command.future.set_exception(unavailable(error) if refused else error)
+                    command.future.set_exception(unavailable(error) if _is_passing(error) else error)
+                # Another server may be the master by now; this one would go on to answer so.
+                demoted = demoted or isinstance(error, _PASSING) or str(error).startswith("NOREPLICAS")
                 continue
             if not command.future.done():
                 command.future.set_result(reply)
@@ -160,6 +173,13 @@ class Broker:
                 await connection.send_command("SCRIPT", "LOAD", SCRIPTS[name].source)
                 await connection.read_response()
             await self._ask(connection, unknown)
+        if demoted and isinstance(connection, MasterConnection):
+            await connection.disconnect(nowait=True)  # the next use asks the sentinels who the master is
+
+
+def _is_passing(error: ResponseError) -> bool:
+    said = str(error)
+    return isinstance(error, _PASSING) or said.startswith(_REFUSES_FOR_NOW) or "used memory > 'maxmemory'" in said
 
 
 def unavailable(error: BaseException) -> BrokerUnavailable:
@@ -173,8 +193,10 @@ def open_connection(url: str, timeout_s: float) -> Connection | UnixDomainSocket
     """A connection that is not connected yet: RESP2, no retries of its own, every wait bounded.
 
     Raises:
-        ConfigurationError: the URL is not `redis://` or `unix://`.
+        ConfigurationError: the URL is not `redis://`, `unix://` or one of Redis behind Sentinel.
     """
+    if is_sentinel(url):
+        return _master_connection(parse(url), timeout_s)
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     shared: dict[str, Any] = {
@@ -192,7 +214,24 @@ def open_connection(url: str, timeout_s: float) -> Connection | UnixDomainSocket
         return UnixDomainSocketConnection(path=parts.path, **shared)
     if parts.scheme == "redis":
         return Connection(host=parts.hostname or "127.0.0.1", port=parts.port or 6379, socket_keepalive=True, **shared)
-    raise ConfigurationError("store: a Redis URL starts with redis:// or unix://", scheme=parts.scheme)
+    raise ConfigurationError(
+        "store: a Redis URL starts with redis://, unix:// or redis+sentinel://", scheme=parts.scheme
+    )
+
+
+def _master_connection(url: SentinelUrl, timeout_s: float) -> Connection:
+    return MasterConnection(
+        sentinels=sentinels_of(url),
+        db=url.database,
+        username=url.username,
+        password=url.password,
+        protocol=2,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        health_check_interval=0,
+        client_name="toolswarm",
+    )
 
 
 class SocketLogin(CredentialProvider):
@@ -209,7 +248,13 @@ class SocketLogin(CredentialProvider):
 
 
 def celery_url(url: str, transport: str = "redis") -> str:
-    """The same server as kombu spells it: `redis+socket:///path?virtual_host=0` for a unix socket."""
+    """The same server as kombu spells it: `redis+socket:///path?virtual_host=0` for a unix socket.
+
+    Of Redis behind Sentinel it names the first sentinel; workers/transport.py asks for the master (`kombu_options`).
+    """
+    if is_sentinel(url):
+        behind = parse(url)
+        return behind.of_server(transport, *behind.sentinels[0])
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return parts._replace(scheme=transport).geturl()

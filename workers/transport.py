@@ -21,6 +21,7 @@ import time
 from time import monotonic
 from typing import Any
 
+import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads
@@ -28,6 +29,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from store import keys
 from store.scripts import SCRIPTS
+from store.sentinel import MasterConnectionNow, from_kombu_options
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +137,9 @@ class Channel(kombu_redis.Channel):
     """Takes tasks of the one queue named by the transport option `takes`, and of `own`; all others as kombu does."""
 
     QoS = QoS
-    from_transport_options = (*kombu_redis.Channel.from_transport_options, "takes", "own")
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "takes", "own", "sentinel")
+    sentinel: dict[str, Any] | None = None
+    """`sentinel.kombu_options`, when the broker is behind Sentinel."""
     takes = ""
     own = ""
     """The worker's own queue, for calls of sessions that live in it; delivered as if they had come from `takes`."""
@@ -150,6 +154,15 @@ class Channel(kombu_redis.Channel):
         self.held_index_key = keys.unacked_index_key(self.takes)
         self._bell = keys.bell_key(self.takes)
         self._bells = [self._bell, *([keys.bell_key(self.own)] if self.own else [])]
+
+    @property
+    def connection_class(self) -> type[redis.Connection]:
+        """What kombu makes its connections of."""
+        return MasterConnectionNow if self.sentinel else redis.Connection
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        settings = super()._connparams(asynchronous)
+        return {**settings, "sentinels": from_kombu_options(self.sentinel)} if self.sentinel else settings
 
     def end_alone(self, delivery_tag: str) -> None:
         """A task has ended; when it was one that runs alone, the next may come."""
