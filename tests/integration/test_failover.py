@@ -8,7 +8,7 @@ import pytest
 from routing.front import Caller
 from tests.servers.sentinels import PASSWORD, Sentinels
 from tests.servers.stack import Stack
-from tests.servers.waiting import until
+from tests.servers.waiting import until_async
 from toolswarm.messages import SubmitBody, ToolResult
 from toolswarm.states import State
 
@@ -30,17 +30,14 @@ def stack(sentinels: Sentinels) -> Iterator[Stack]:
     processes.close()
 
 
-@pytest.mark.parametrize("kind", ["asyncio", "prefork"])
-async def test_no_replicated_call_is_lost_when_the_master_is_killed(
-    stack: Stack, sentinels: Sentinels, kind: str
-) -> None:
+async def test_no_replicated_call_is_lost_when_the_master_is_killed(stack: Stack, sentinels: Sentinels) -> None:
     front = await stack.front()
     stack.start_beat()
-    worker = stack.start_worker("trial", "w1", TOOLSWARM_WORKERS__TRIAL__KIND=kind)
+    worker = stack.start_worker("trial", "w1")
     bodies = [SubmitBody(operation="trial.slow_read", arguments={"label": str(n), "seconds": 0.1}) for n in range(200)]
     accepted = await front.submit_many(bodies, ME)
     ids = [one.id for one in accepted if isinstance(one, ToolResult)]
-    until(lambda: stack.has_marked(20), "some of them run")
+    await until_async(lambda: stack.has_marked(20), "some of them run")
 
     old = sentinels.kill_master()
     results = await asyncio.gather(*(front.result(one, ME, 60) for one in ids))

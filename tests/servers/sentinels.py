@@ -49,7 +49,7 @@ class Sentinels(Valkey):
         with self.client() as connected:
             client: Any = connected
             client.set("ts-test:replicated", "1", ex=60)
-            assert client.wait(1, 5000) == 1
+            until(lambda: client.wait(1, 1000) == 1, "the replica has all")
         self._all[port].send_signal(signal.SIGKILL)
         self._all[port].wait()
         return port
