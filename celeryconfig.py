@@ -12,7 +12,8 @@ from store.connection import celery_url
 from store.sentinel import kombu_options
 from store.sentinel_url import is_sentinel, parse
 
-_store = load(os.environ).store
+_configuration = load(os.environ)
+_store = _configuration.store
 
 broker_url = celery_url(_store.broker_url, "toolswarm")  # workers/transport.py: kombu's BRPOP can lose a task
 broker_transport_options: dict[str, Any] = {
@@ -28,6 +29,15 @@ broker_transport_options: dict[str, Any] = {
 }
 if is_sentinel(_store.broker_url):
     broker_transport_options["sentinel"] = kombu_options(parse(_store.broker_url))
+ledger_broker = {"broker_url": broker_url, "broker_transport_options": broker_transport_options}  # for `intake`
+if _configuration.broker.url:
+    broker_url = _configuration.broker.url.reveal().replace("amqp://", "rabbitmq://")  # workers/rabbitmq_transport.py
+    broker_transport_options = {
+        "confirm_publish": True,  # events and remote control: what is refused is an error, not lost
+        "read_timeout": 15,  # longer than a heartbeat
+        "write_timeout": 5,
+    }
+    broker_heartbeat = 10  # a link that is dead is noticed, and RabbitMQ gives its tasks to others
 broker_connection_retry_on_startup = True  # workers may be up before the broker
 broker_channel_error_retry = True  # a broker that is full refuses commands: as good as away, and as passing
 broker_connection_max_retries = None  # Celery gives up after 100

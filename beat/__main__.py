@@ -1,4 +1,4 @@
-"""`python -m beat`: the sweep of the ledger, every half second, by one leader."""
+"""`python -m beat`: the sweep of the ledger, every half second, by one leader; and with RabbitMQ, a feeder."""
 
 import asyncio
 import logging
@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 
+from beat.dead_tasks import DeadTasks
 from beat.lock import Lock
 from beat.schedule import Job, Schedule
 from beat.sweep import Sweep
+from routing.feeder import Feeder
 from store.configuration import Configuration, load
 from store.connection import Broker
 from store.ledger import Ledger
@@ -16,6 +18,8 @@ from toolswarm.errors import ConfigurationError
 
 SWEEP_EVERY_S = 0.5
 """A lost call is noticed within its lease and this."""
+
+DEAD_TASKS_EVERY_S = 2.0
 
 
 async def run(configuration: Configuration) -> None:
@@ -28,13 +32,21 @@ async def run(configuration: Configuration) -> None:
         call_deadline_s=store.call_deadline_s,
         max_attempts=store.max_attempts,
     )
-    jobs = (Job(name="sweep", every_s=SWEEP_EVERY_S, run=Sweep(ledger).run_once),)
-    schedule = Schedule(Lock(broker, lease_s=store.lease_s), jobs)
+    jobs = [Job(name="sweep", every_s=SWEEP_EVERY_S, run=Sweep(ledger).run_once)]
+    feeder: Feeder | None = None
+    if configuration.broker.url:
+        feeder = Feeder(configuration, broker)
+        jobs.append(Job(name="dead tasks", every_s=DEAD_TASKS_EVERY_S, run=DeadTasks(configuration, broker).run_once))
+    schedule = Schedule(Lock(broker, lease_s=store.lease_s), tuple(jobs))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await schedule.start()
+    if feeder:
+        await feeder.start()
     await stopped.wait()
+    if feeder:
+        await feeder.stop()
     await schedule.stop()
     await broker.close()
 

@@ -201,7 +201,7 @@ class Planner:
             ),
             # The address goes by the environment: one that was given may hold a password. Login for a unix socket is
             # found by the worker's app, which Flower loads, in `store.broker_url`.
-            environment=self._environment | _flowers_broker(broker_url),
+            environment=self._environment | self._flowers_broker(broker_url),
             probe=HttpProbe(f"{url}/healthcheck"),
             stage=DrainStage.WATCHING,
             essential=False,
@@ -209,6 +209,11 @@ class Planner:
             url=url,
             on_port_taken=lambda: self._flower(broker_url),
         )
+
+    def _flowers_broker(self, url: str) -> dict[str, str]:
+        """Flower counts the queues of a broker that it knows; else it takes ours, and shows the rest."""
+        ours = self._configuration.broker.url or is_sentinel(url)
+        return {} if ours else {"CELERY_BROKER_URL": celery_url(url)}
 
     def _demo_services(self) -> list[ServiceSpec]:
         demo = DemoTargets(
@@ -247,11 +252,6 @@ class Planner:
         if choice.note:
             self._notes.append(f"{service}: {choice.note}")
         return choice.port
-
-
-def _flowers_broker(url: str) -> dict[str, str]:
-    """Flower counts queues only of a scheme that it knows; behind Sentinel it uses ours and shows the rest."""
-    return {} if is_sentinel(url) else {"CELERY_BROKER_URL": celery_url(url)}
 
 
 def without_password(url: str) -> str:

@@ -16,6 +16,7 @@ from routing import task_message
 from routing.arguments import Validators
 from routing.classify import classify
 from routing.dead import DeadDesk
+from routing.feeder import Feeder
 from routing.signing import Signer
 from store import heartbeat, keys
 from store.catalogue import Catalogue
@@ -91,6 +92,7 @@ class Front:
         self._cache = Broker(store.cache_url, timeout_s=configuration.gateway.broker_timeout_s, connections=1)
         self._whole = WholeValues(self._cache, keep_s=store.retention_s)
         self._waiter = Waiter(store.broker_url, self._ledger, new_call_id())
+        self._feeder = Feeder(configuration, broker) if configuration.broker.url else None
 
     @classmethod
     async def open(cls, configuration: Configuration) -> "Front":
@@ -105,10 +107,14 @@ class Front:
         broker = Broker(configuration.store.broker_url, timeout_s=timeout_s, script_retry_for_s=timeout_s / 2)
         front = cls(configuration, broker, signer)
         await front._waiter.start()
+        if front._feeder:
+            await front._feeder.start()
         return front
 
     async def close(self) -> None:
         """Stop listening and close the connections; bears being called twice."""
+        if self._feeder:
+            await self._feeder.stop()
         await self._waiter.stop()
         await self._cache.close()
         await self._broker.close()
@@ -158,6 +164,8 @@ class Front:
         except BaseException:
             self._waiter.forget(call.id)
             raise
+        if self._feeder:
+            self._feeder.nudge(queue)
         if acceptance.id != call.id:
             self._waiter.forget(call.id)
         return acceptance.result or _pending(acceptance, route)

@@ -1,7 +1,8 @@
 """What can be configured: `toolswarm.toml`, then the environment (`TOOLSWARM_SECTION__KEY`), checked once.
 
-The names that deployments use for secrets work too: `MCP_API_KEY`, `GITHUB_TOKEN`, and each as `NAME_FILE` (a Docker
-secret). With no configuration at all everything runs. Only `__main__.py` files and `celeryconfig.py` call `load`.
+The names that deployments use for secrets work too: `MCP_API_KEY`, `GITHUB_TOKEN`. Each of all these names with `_FILE`
+behind it names a file that holds the value (a Docker secret). With no configuration at all everything runs. Only
+`__main__.py` files and `celeryconfig.py` call `load`.
 """
 
 import difflib
@@ -13,6 +14,7 @@ from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 import msgspec
 
 from store.sections import Secret, Section
+from store.task_broker import TaskBroker, check_brokers
 from store.tool_settings import Desktop, Droplet, Github
 from toolswarm.endpoint import shown_url
 from toolswarm.errors import ConfigurationError
@@ -150,6 +152,7 @@ class Configuration(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """All sections; a process reads it once."""
 
     store: Store = Store()
+    broker: TaskBroker = TaskBroker()
     gateway: Gateway = Gateway()
     signing: Signing = Signing()
     routing: Routing = Routing()
@@ -196,6 +199,8 @@ def load(environ: Mapping[str, str], file: Path | None = None) -> Configuration:
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"configuration: {error}") from error
     check_chains(configuration.routing.fallbacks)
+    store = configuration.store
+    check_brokers(configuration.broker, ledger_url=store.broker_url, cache_url=store.cache_url)
     return configuration
 
 
@@ -244,16 +249,32 @@ def _read_file(file: Path | None) -> dict[str, Any]:
 def _from_environ(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and "__" in name:
-            yield tuple(name.removeprefix(PREFIX).lower().split("__")), value, name
+            path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+            of_file = _setting_of_file(path)
+            yield (of_file, _read_secret(name, value), name) if of_file else (path, value, name)
     for name, path in _DEPLOYMENT_NAMES.items():
         file = environ.get(f"{name}_FILE")
         if file:
-            try:
-                yield path, Path(file).read_text(encoding="utf-8").strip(), f"{name}_FILE"
-            except OSError as error:
-                raise ConfigurationError(f"{name}_FILE: cannot read {file}: {error.strerror}") from error
+            yield path, _read_secret(f"{name}_FILE", file), f"{name}_FILE"
         elif environ.get(name):
             yield path, environ[name], name
+
+
+def _setting_of_file(path: tuple[str, ...]) -> tuple[str, str] | None:
+    """`broker.url` for `broker.url_file`, unless the section has a setting of that name itself."""
+    if len(path) != 2:
+        return None
+    section = get_type_hints(Configuration).get(path[0])
+    known = get_type_hints(section) if isinstance(section, type) and issubclass(section, msgspec.Struct) else {}
+    key = path[1].removesuffix("_file")
+    return (path[0], key) if key != path[1] and path[1] not in known and key in known else None
+
+
+def _read_secret(name: str, file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{name}: cannot read {file}: {error.strerror}") from error
 
 
 def _place(settings: dict[str, Any], path: tuple[str, ...], value: str, origin: str) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 from celery.signals import worker_ready, worker_shutdown
 from celery.worker import state as worker_state
 
+import celeryconfig
 from routing.signing import HEADER
 from store import keys
 from store.configuration import Configuration, load
+from store.task_broker import TaskBroker
 from tasks.operation import Tool
 from tasks.registry import TOOLS
 from toolswarm.errors import ConfigurationError
@@ -25,6 +27,7 @@ from workers.host import Host
 from workers.intake import Intake, open_intake
 from workers.loop_thread import LoopThread
 from workers.pool import CallRequest, make_pool
+from workers.rabbitmq_transport import queues_of
 from workers.runner import Outcome, Task
 
 _EXIT_CONFIGURATION = 78
@@ -150,6 +153,7 @@ def run_tool(configuration: Configuration, tool: Tool, name: str) -> int:
         own=keys.own_queue(tool.name, name),
         pool=pool,
         slots=settings.concurrency,
+        broker=configuration.broker,
     )
 
 
@@ -182,12 +186,22 @@ def run_intake(configuration: Configuration, name: str) -> int:
     )
 
 
-def _run_worker(name: str, *, queue: str, pool: Any, slots: int, own: str = "") -> int:
+def _run_worker(
+    name: str, *, queue: str, pool: Any, slots: int, own: str = "", broker: TaskBroker | None = None
+) -> int:
     forget_celerys_tasks()
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "takes": queue, "own": own}
+    queues = [queue]
+    if broker is not None and broker.url:
+        queues.append(own)
+        app.conf.task_queues = queues_of(broker, *queues)
+        if pool == "solo":
+            app.conf.broker_heartbeat = 0  # the thread that runs calls would have to beat
+    else:
+        app.conf.update(celeryconfig.ledger_broker)
+        app.conf.broker_transport_options = {**app.conf.broker_transport_options, "takes": queue, "own": own}
     worker = app.Worker(
         hostname=f"{name}@{socket.gethostname()}",
-        queues=[queue],
+        queues=queues,
         pool=pool,
         concurrency=slots,
         loglevel="WARNING",

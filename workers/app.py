@@ -14,13 +14,14 @@ from routing.signing import HEADER
 from tasks.operation import Tool
 from toolswarm.intake import INTAKE_TASK
 from toolswarm.states import State
+from workers import rabbitmq_transport, transport
 from workers.host import Host, host_of_process
 from workers.runner import Outcome, Task
-from workers.transport import register_scheme
 
 STRATEGY = "workers.pool:call_strategy"
 
-register_scheme()  # before a connection is made: the scheme of our broker_url
+transport.register_scheme()  # before a connection is made: the schemes of our broker_url
+rabbitmq_transport.register_scheme()
 app = Celery("toolswarm", amqp="workers.reconnecting:Amqp")
 app.config_from_object("celeryconfig")
 

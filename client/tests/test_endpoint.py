@@ -86,7 +86,7 @@ def test_a_malformed_endpoint_file_is_named(content: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("amqp://host", "not supported yet"),
+        ("amqp://host", "carries tasks, not requests"),
         ("ftp://host", "starts with http"),
         ("127.0.0.1:8080", "starts with http"),
         ("http://", "names no host"),

@@ -44,6 +44,7 @@ SCRIPTS = {
         "sweep",
         "take",
         "unbury",
+        "undelivered",
         "watch",
     )
 }

@@ -7,14 +7,7 @@ for _, tag in ipairs(ARGV) do
   local list, tenant = let_go(KEYS[1], KEYS[2], tag)
   if list then
     forgotten = forgotten + 1
-    local _, most = share(tenant)
-    if most then
-      for _, step in ipairs({ '', '\6\0223', '\6\0226' }) do
-        if let_in(queue .. step, tenant) > 0 then
-          ring(KEYS[3])
-        end
-      end
-    end
+    let_next_in(queue, tenant)
   end
 end
 return forgotten

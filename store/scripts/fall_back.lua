@@ -19,6 +19,7 @@ if not next_one or not again or call[9] or now >= tonumber(call[5]) then
 end
 local operation, tool, queue, list, bell, effect, message, record = string.match(next_one,
   '^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)$')
+take_back_task(id)  -- while the record still says from which queue
 redis.call('HSET', KEYS[1], 'operation', operation, 'tool', tool, 'queue', queue, 'list', list, 'bell', bell,
   'effect', effect, 'message', message, 'call', record, 'attempts', 0, 'fallback_at', place,
   'fallback_from', call[7] or call[6])

@@ -57,10 +57,15 @@ local function patience_s(list)
   return string.find(list, '@', 1, true) and 1 or 10
 end
 
+local take_back_task  -- below
+
 -- Moves a call on to a state that is not an end.
 local function move(id, from, to, now)
   assert(MOVES[from] and MOVES[from][to], 'no move from ' .. from .. ' to ' .. to)
   redis.call('HSET', call_key(id), 'state', to)
+  if to == 'accepted' then
+    take_back_task(id)
+  end
   local watch = redis.call('HGET', call_key(id), 'watch')
   if watch then
     tell(id, to, now, nil, watch, nil)
@@ -96,6 +101,7 @@ local function finish(id, from, to, now, result, dead)
     bury(id, call[6], now)
   end
   redis.call('ZREM', 'ts:due', id)
+  take_back_task(id)
   redis.call('HINCRBY', 'ts:counters', call[3] .. '|' .. to, 1)
   redis.call('EXPIRE', 'ts:counters', 30 * DAY_S)
   tell(id, to, now, result, call[1], call[2])
@@ -108,6 +114,13 @@ end
 -- bursts of the others, which go into the list whole.
 local WINDOW = 4
 local WAIT_S = 2 * DAY_S
+
+local ALONE = '\022alone'
+
+-- Tasks that run alone among their like (keys.alone_list).
+local function is_alone_list(list)
+  return string.sub(list, -#ALONE) == ALONE
+end
 
 local function line_key(list, tenant)
   return 'ts:line:' .. list .. ':' .. tenant
@@ -198,7 +211,34 @@ local function let_go(unacked, index, tag)
   if tenant ~= '' then
     count('ts:held:' .. queue_of(unacked), tenant, -1)
   end
+  if is_alone_list(list) then
+    count('ts:held:' .. queue_of(unacked), ALONE, -1)
+  end
   return list, tenant, message
+end
+
+-- A tenant at its limit has one task less that is held: its next ones may come.
+local function let_next_in(queue, tenant)
+  local _, most = share(tenant)
+  for _, step in ipairs(most and { '', '\6\0223', '\6\0226' } or {}) do
+    if let_in(queue .. step, tenant) > 0 then
+      ring('ts:bell:' .. queue)
+    end
+  end
+end
+
+-- When RabbitMQ carries the tasks (`take` with a bound marks their calls), a task counts as held from its release until
+-- its call has ended or waits again. Then the next one is released.
+function take_back_task(id)
+  local call = redis.call('HMGET', call_key(id), 'carried', 'queue')
+  if not call[1] then
+    return
+  end
+  local list, tenant = let_go('ts:unacked:' .. call[2], 'ts:unacked_index:' .. call[2], id)
+  if list then
+    let_next_in(call[2], tenant)
+    ring('ts:bell:' .. call[2])
+  end
 end
 
 -- Puts the task of a call at the front of its queue once more.

@@ -2,7 +2,7 @@
 -- KEYS: none
 -- ARGV: the most calls to look at, how long (s) a worker may be silent before its sessions are lost
 -- Returns: pairs of id and what was done: 'expired' | 'cancelled' | 'given_back' | 'poison' | 'unknown' | 'enqueued'
---          | 'due' (a postponed call is enqueued) | 'session_lost'
+--          | 'published_again' | 'due' (a postponed call is enqueued) | 'session_lost'
 local now = clock()
 local done = {}
 
@@ -16,6 +16,15 @@ local function is_nowhere(id, queue, list, tenant)
   local held = string.match(queue, '^[^@]*')
   return redis.call('EXISTS', list, line_key(list, tenant)) == 0
     and redis.call('HEXISTS', 'ts:unacked:' .. held, id) == 0
+    and redis.call('HEXISTS', 'ts:unacked:' .. queue, id) == 0
+end
+
+-- RabbitMQ was to carry the task, and nobody has claimed the call since: it may have been lost on its way, or wait there
+-- behind others. It is published again, each time later: twice the same task does no harm, the second claim is refused.
+local function is_overdue(id, queue, list)
+  local call = redis.call('HMGET', call_key(id), 'carried', 'published_again')
+  local released_at = call[1] and redis.call('ZSCORE', 'ts:unacked_index:' .. queue, id)
+  return released_at and tonumber(released_at) < now - patience_s(list) / 2 * 2 ^ math.min(6, tonumber(call[2] or '0'))
 end
 
 local function is_session_lost(queue)
@@ -50,6 +59,11 @@ local function waits(id, call)
       redis.call('HDEL', call_key(id), 'not_before')
       enqueue_again(id)
       note(id, 'due')
+    elseif is_overdue(id, queue, call[14]) then
+      redis.call('HINCRBY', call_key(id), 'published_again', 1)
+      take_back_task(id)
+      enqueue_again(id)
+      note(id, 'published_again')
     elseif is_nowhere(id, queue, call[14], call[15]) then
       enqueue_again(id)
       note(id, 'enqueued')

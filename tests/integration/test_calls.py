@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from routing.front import Caller, Front
+from tests.servers.rabbitmq import BOTH_BROKERS
 from tests.servers.stack import API_KEY, Stack
-from tests.servers.waiting import until, until_async
+from tests.servers.waiting import until_async
 from toolswarm import Client
 from toolswarm.errors import InvalidArguments
 from toolswarm.messages import SubmitBody, ToolResult
@@ -30,6 +31,7 @@ async def call(front: Front, operation: str, **arguments: object) -> ToolResult:
     return await front.result(submitted.id, ME, 30)
 
 
+@BOTH_BROKERS
 async def test_a_call_goes_the_whole_way(stack: Stack, front: Front) -> None:
     stack.start_worker("trial", "w1")
 
@@ -39,6 +41,7 @@ async def test_a_call_goes_the_whole_way(stack: Stack, front: Front) -> None:
     assert (result.meta.worker, result.meta.attempts) == ("w1", 1)
 
 
+@BOTH_BROKERS
 async def test_a_thousand_calls_at_once_all_come_back_right(stack: Stack, front: Front) -> None:
     stack.start_worker("trial", "w1")
 
@@ -48,11 +51,12 @@ async def test_a_thousand_calls_at_once_all_come_back_right(stack: Stack, front:
     assert [result.value for result in results] == [str(number) for number in range(1000)]
 
 
+@BOTH_BROKERS
 async def test_a_read_whose_worker_is_killed_succeeds_on_another_within_six_seconds(stack: Stack, front: Front) -> None:
     stack.start_beat()
     first = stack.start_worker("trial", "w1")
     submitted = await front.submit(body("slow_read", label="a", seconds=0.5), ME)
-    until(lambda: stack.marked(), "the read has begun")
+    await until_async(lambda: stack.marked(), "the read has begun")
     killed_at = time.monotonic()
     stack.kill(first)
     stack.start_worker("trial", "w2")
@@ -63,11 +67,12 @@ async def test_a_read_whose_worker_is_killed_succeeds_on_another_within_six_seco
     assert time.monotonic() - killed_at < 6
 
 
+@BOTH_BROKERS
 async def test_a_once_whose_worker_is_killed_is_unknown_with_evidence_and_ran_once(stack: Stack, front: Front) -> None:
     stack.start_beat()
     first = stack.start_worker("trial", "w1")
     submitted = await front.submit(body("slow_once", label="a", seconds=20.0), ME)
-    until(lambda: stack.marked(), "the effect has begun")
+    await until_async(lambda: stack.marked(), "the effect has begun")
     stack.kill(first)
     stack.start_worker("trial", "w2")
 
@@ -90,6 +95,7 @@ async def test_a_call_that_kills_its_workers_ends_as_poison(stack: Stack, front:
     assert sum(worker.poll() is not None for worker in workers) == 3
 
 
+@BOTH_BROKERS
 async def test_no_accepted_call_is_lost_when_the_broker_is_killed_again_and_again(stack: Stack, front: Front) -> None:
     stack.start_beat()
     worker = stack.start_worker("trial", "w1")
@@ -98,7 +104,7 @@ async def test_no_accepted_call_is_lost_when_the_broker_is_killed_again_and_agai
         before = len(stack.marked())
         accepted = await front.submit_many([body("slow_read", label=str(n), seconds=0.05) for n in range(100)], ME)
         ids = [one.id for one in accepted if isinstance(one, ToolResult)]
-        until(partial(stack.has_marked, before + 20), "some of them run")
+        await until_async(partial(stack.has_marked, before + 20), "some of them run")
         stack.valkey.kill()
         stack.valkey.start()
         results = await asyncio.gather(*(front.result(one, ME, 60) for one in ids))
@@ -123,10 +129,11 @@ async def test_a_worker_lives_through_restarts_of_the_broker_at_any_moment(stack
     assert worker.poll() is None, stack.log("w1")[-3000:]
 
 
+@BOTH_BROKERS
 async def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(stack: Stack, front: Front) -> None:
     worker = stack.start_worker("trial", "w1", TOOLSWARM_WORKERS__TRIAL__CONCURRENCY="60")
     submitted = await front.submit_many([body("slow_once", label=str(n), seconds=1.0) for n in range(50)], ME)
-    until(lambda: len(stack.marked()) == 50, "all of them run")
+    await until_async(lambda: len(stack.marked()) == 50, "all of them run")
 
     worker.send_signal(signal.SIGTERM)
     results = await asyncio.gather(*(front.result(one.id, ME, 30) for one in submitted if isinstance(one, ToolResult)))
@@ -136,6 +143,7 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_it_runs(stack: Stack,
     assert len(stack.marked()) == 50
 
 
+@pytest.mark.parametrize("stack", ["redis"], indirect=True)  # test_rabbitmq.py forges there
 async def test_a_task_that_was_forged_or_copied_runs_nothing(stack: Stack, front: Front) -> None:
     stack.start_worker("trial", "w1")
     begun = await front.submit(body("slow_once", label="a", seconds=0.1), ME)
@@ -154,17 +162,19 @@ async def test_a_task_that_was_forged_or_copied_runs_nothing(stack: Stack, front
         }
         client.lpush("tool.trial", json.dumps(forged))
         client.lpush("ts:bell:tool.trial", "1")
-        until(lambda: not client.exists("tool.trial") and not client.exists("ts:unacked:tool.trial"), "it was dropped")
+        queue, held = "tool.trial", "ts:unacked:tool.trial"
+        await until_async(lambda: not client.exists(queue) and not client.exists(held), "it was dropped")
 
     assert len(stack.marked()) == 1
     assert "refused" in stack.log("w1")
 
 
+@BOTH_BROKERS
 async def test_a_running_call_is_cancelled_and_a_once_that_has_begun_is_unknown(stack: Stack, front: Front) -> None:
     stack.start_worker("trial", "w1")
     read = await front.submit(body("slow_read", label="a", seconds=20.0), ME)
     once = await front.submit(body("slow_once", label="b", seconds=20.0), ME)
-    until(lambda: len(stack.marked()) == 2, "both run")
+    await until_async(lambda: len(stack.marked()) == 2, "both run")
 
     await front.cancel(read.id, ME)
     await front.cancel(once.id, ME)
@@ -181,6 +191,7 @@ async def test_a_function_in_a_thread_is_stopped_by_its_time_limit(stack: Stack,
     assert (result.status, result.error and result.error.code) == (State.FAILED, "time_limit")
 
 
+@BOTH_BROKERS
 async def test_a_call_that_waits_past_its_deadline_expires(stack: Stack, front: Front) -> None:
     stack.start_beat()
     worker = stack.start_worker("trial", "w1")
@@ -205,6 +216,7 @@ async def test_an_exception_of_an_operation_shows_nothing_of_its_arguments(stack
     assert "canary" not in stack.log("w1")
 
 
+@pytest.mark.parametrize("stack", ["redis"], indirect=True)
 async def test_the_broker_never_holds_arguments_in_a_queue(stack: Stack, front: Front) -> None:
     worker = stack.start_worker("trial", "w1")
     worker.send_signal(signal.SIGTERM)
@@ -231,6 +243,7 @@ async def test_a_wrong_argument_is_refused_before_anything_is_accepted(stack: St
     assert refused.value.details["field"] == "text"
 
 
+@BOTH_BROKERS
 @pytest.mark.parametrize("kind", ["prefork", "threads", "solo"])
 async def test_celerys_own_pools_run_calls_too(stack: Stack, front: Front, kind: str) -> None:
     settings = {"TOOLSWARM_WORKERS__TRIAL__KIND": kind, "TOOLSWARM_WORKERS__TRIAL__CONCURRENCY": "2"}
@@ -242,6 +255,7 @@ async def test_celerys_own_pools_run_calls_too(stack: Stack, front: Front, kind:
     assert (worker.pid in {result.value for result in results}) == (kind != "prefork")
 
 
+@BOTH_BROKERS
 async def test_events_tell_each_state_and_end_with_the_result(stack: Stack, front: Front) -> None:
     stack.start_worker("trial", "w1")
     submitted = await front.submit(body("slow_once", label="a", seconds=0.5), ME)
@@ -270,7 +284,7 @@ async def test_a_silent_worker_loses_its_calls_and_its_late_result_is_not_taken(
     stack.start_beat()
     frozen = stack.start_worker("trial", "w1")
     submitted = await front.submit(body("slow_read", label="a", seconds=1.0), ME)
-    until(lambda: stack.marked(), "the read has begun")
+    await until_async(lambda: stack.marked(), "the read has begun")
     os.killpg(frozen.pid, signal.SIGSTOP)
     stack.start_worker("trial", "w2")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from routing.front import Caller, Front
 from tests.servers.stack import Stack
-from tests.servers.waiting import until
+from tests.servers.waiting import until_async
 from toolswarm.messages import SubmitBody
 from toolswarm.states import State
 
@@ -43,13 +43,13 @@ async def test_a_command_whose_worker_is_killed_dies_with_all_it_started_and_its
     stack.start_beat()
     worker = stack.start_worker("desktop", "d1")
     submitted = await front.submit(_command(), ME)
-    until(lambda: all(file.exists() and file.read_text() for file in _both(stack)), "the command runs")
+    await until_async(lambda: all(file.exists() and file.read_text() for file in _both(stack)), "the command runs")
 
     os.kill(worker.pid, signal.SIGKILL)
     result = await front.result(submitted.id, ME, 30)
 
     assert (result.status, result.error and result.error.code) == (State.UNKNOWN, "outcome_unknown")
-    until(lambda: not any(_alive(file) for file in _both(stack)), "nothing of it is left")
+    await until_async(lambda: not any(_alive(file) for file in _both(stack)), "nothing of it is left")
 
 
 async def test_a_cancelled_command_leaves_nothing_behind_although_it_ignores_sigterm(
@@ -57,9 +57,9 @@ async def test_a_cancelled_command_leaves_nothing_behind_although_it_ignores_sig
 ) -> None:
     stack.start_worker("desktop", "d1")
     submitted = await front.submit(_command(), ME)
-    until(lambda: all(file.exists() and file.read_text() for file in _both(stack)), "the command runs")
+    await until_async(lambda: all(file.exists() and file.read_text() for file in _both(stack)), "the command runs")
 
     await front.cancel(submitted.id, ME)
 
-    until(lambda: not any(_alive(file) for file in _both(stack)), "nothing of it is left", within_s=4)
+    await until_async(lambda: not any(_alive(file) for file in _both(stack)), "nothing of it is left", within_s=4)
     assert (await front.result(submitted.id, ME, 10)).status.terminal

@@ -4,7 +4,7 @@ import pytest
 
 from routing.front import Caller, Front
 from tests.servers.stack import Stack
-from tests.servers.waiting import until
+from tests.servers.waiting import until_async
 from toolswarm.errors import InvalidRequest
 from toolswarm.messages import DeadRequest, SubmitBody, ToolResult
 from toolswarm.states import State
@@ -30,7 +30,7 @@ async def lose(stack: Stack, front: Front) -> str:
     """A call of unknown outcome."""
     worker = stack.start_worker("trial", "doomed")
     submitted = await front.submit(body("slow_once", label="x", seconds=20.0), ME)
-    until(lambda: any(line.startswith("effect x") for line in stack.marked()), "the effect has begun")
+    await until_async(lambda: any(line.startswith("effect x") for line in stack.marked()), "the effect has begun")
     stack.kill(worker)
     return (await front.result(submitted.id, ME, 30)).id
 

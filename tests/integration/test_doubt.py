@@ -10,8 +10,9 @@ import pytest
 
 from routing.front import Caller, Front
 from tests.servers.gateway import start_gateway
+from tests.servers.rabbitmq import BOTH_BROKERS
 from tests.servers.stack import API_KEY, Stack
-from tests.servers.waiting import until, until_async
+from tests.servers.waiting import until_async
 from toolswarm import AsyncClient, Client
 from toolswarm.errors import ValueGone
 from toolswarm.messages import Context, SubmitBody, ToolResult, WholeValue, encode
@@ -40,7 +41,7 @@ async def test_a_verifiable_whose_worker_died_after_the_effect_is_found_and_not_
     stack.start_beat()
     first = stack.start_worker("trial", "w1")
     submitted = await front.submit(body("verifiable", label="a", effect_first=True), ME)
-    until(lambda: "begin a" in stack.marked(), "the effect has happened")
+    await until_async(lambda: "begin a" in stack.marked(), "the effect has happened")
     stack.kill(first)
     stack.start_worker("trial", "w2")
 
@@ -54,7 +55,7 @@ async def test_a_verifiable_whose_worker_died_before_the_effect_is_run_again(sta
     stack.start_beat()
     first = stack.start_worker("trial", "w1")
     submitted = await front.submit(body("verifiable", label="a", effect_first=False), ME)
-    until(lambda: "begin a" in stack.marked(), "the attempt has begun")
+    await until_async(lambda: "begin a" in stack.marked(), "the attempt has begun")
     stack.kill(first)
     stack.start_worker("trial", "w2")
 
@@ -178,11 +179,12 @@ async def test_a_failure_that_does_not_pass_is_told_after_the_last_attempt(stack
     assert (result.meta.attempts, stack.marked()) == (3, ["try a"] * 3)
 
 
+@BOTH_BROKERS
 async def test_a_postponed_call_comes_again_and_never_before_its_time(stack: Stack, front: Front) -> None:
     stack.start_beat()
     stack.start_worker("trial", "w1", TOOLSWARM_WORKERS__TRIAL__CONCURRENCY="1")
     submitted = await front.submit(body("postponed", label="a", times=2, delay_s=0.6), ME)
-    until(lambda: stack.has_marked(1), "it was postponed once")
+    await until_async(lambda: stack.has_marked(1), "it was postponed once")
 
     meanwhile = await call(front, body("echo", text="the slot is free"))
     result = await front.result(submitted.id, ME, 30)
@@ -226,6 +228,7 @@ async def test_calls_of_a_session_go_to_the_worker_that_it_lives_in(stack: Stack
     assert (await call(front, in_context)).value == 7
 
 
+@BOTH_BROKERS
 async def test_a_session_whose_worker_died_is_lost_at_once(stack: Stack, front: Front) -> None:
     stack.start_beat()
     first = stack.start_worker("trial", "w1")
@@ -267,9 +270,9 @@ async def test_a_target_that_fails_again_and_again_is_left_alone_by_all_workers_
 async def test_a_result_that_the_broker_could_not_take_survives_the_worker(stack: Stack, front: Front) -> None:
     worker = stack.start_worker("trial", "w1")
     submitted = await front.submit(body("slow_once", label="a", seconds=1.0), ME)
-    until(lambda: stack.has_marked(1), "the effect has begun")
+    await until_async(lambda: stack.has_marked(1), "the effect has begun")
     stack.valkey.kill()
-    until(lambda: list((stack.folder / "spool").glob("*.result")), "the result is spooled")
+    await until_async(lambda: list((stack.folder / "spool").glob("*.result")), "the result is spooled")
     stack.kill(worker)
     stack.valkey.start()
     stack.start_worker("trial", "w2")
@@ -278,9 +281,10 @@ async def test_a_result_that_the_broker_could_not_take_survives_the_worker(stack
 
     assert (result.status, result.value, result.meta.worker) == (State.SUCCEEDED, "a", "w1")
     assert len(stack.marked()) == 1
-    until(lambda: not list((stack.folder / "spool").iterdir()), "the spool is empty")
+    await until_async(lambda: not list((stack.folder / "spool").iterdir()), "the spool is empty")
 
 
+@BOTH_BROKERS
 async def test_after_an_outage_workers_that_lived_through_it_end_their_calls_before_the_sweep(
     stack: Stack, front: Front
 ) -> None:
@@ -288,10 +292,10 @@ async def test_after_an_outage_workers_that_lived_through_it_end_their_calls_bef
     stack.start_beat()
     stack.start_worker("trial", "w1")
     submitted = await front.submit(body("slow_once", label="a", seconds=0.3), ME)
-    until(lambda: stack.has_marked(1), "the effect has begun")
+    await until_async(lambda: stack.has_marked(1), "the effect has begun")
     stack.valkey.kill()
     lease_is_over_at = time.monotonic() + 1.2
-    until(lambda: time.monotonic() > lease_is_over_at, "the lease is over")
+    await until_async(lambda: time.monotonic() > lease_is_over_at, "the lease is over")
     stack.valkey.start()
 
     result = await front.result(submitted.id, ME, 30)

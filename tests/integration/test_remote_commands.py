@@ -13,7 +13,7 @@ from routing.front import Caller, Front
 from store.tool_settings import DropletHost
 from tests.servers.sshd import Remote, openssh
 from tests.servers.stack import Stack
-from tests.servers.waiting import until
+from tests.servers.waiting import until_async
 from toolswarm.messages import SubmitBody, ToolResult
 from toolswarm.states import State
 
@@ -55,7 +55,7 @@ async def test_a_worker_killed_in_the_middle_costs_no_second_run(
     first = _start(stack, remote, "first", tmp_path / "kept")
     script = f"echo run >>{witness}; while [ ! -e {gate} ]; do sleep 0.05; done; echo done; exit 3"
     call_id = await _submit(front, script=script)
-    until(witness.exists, "it is begun")
+    await until_async(witness.exists, "it is begun")
 
     stack.kill(first)
     _start(stack, remote, "second", tmp_path / "kept")
@@ -75,13 +75,13 @@ async def test_a_cancelled_call_leaves_nothing_running(
     stack.start_beat()
     _start(stack, remote, "only", tmp_path / "kept")
     call_id = await _submit(front, script=f"echo $$ >{pid}.new; mv {pid}.new {pid}; exec sleep 60", timeout_s=60)
-    until(pid.exists, "it is begun")
+    await until_async(pid.exists, "it is begun")
 
     await front.cancel(call_id, ME)
     result = await _result(front, call_id)
 
     assert result.status in (State.CANCELLED, State.UNKNOWN)
-    until(lambda: not psutil.pid_exists(int(pid.read_text())) or _is_over(pid), "it is killed")
+    await until_async(lambda: not psutil.pid_exists(int(pid.read_text())) or _is_over(pid), "it is killed")
 
 
 def _is_over(pid: Path) -> bool:

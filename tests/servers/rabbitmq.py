@@ -10,13 +10,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import amqp
+import amqp  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from tests.servers.waiting import until
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on PATH wants to be root, and becomes another user
 PASSWORD = "hop-hop-hunter2"
+BOTH_BROKERS = pytest.mark.parametrize("stack", ["redis", "rabbitmq"], indirect=True)
+"""Runs a test twice: tasks carried by the ledger's Redis, and by RabbitMQ."""
 
 
 def require_rabbitmq() -> None:
@@ -62,7 +64,7 @@ class RabbitMq:
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
-            "RABBITMQSERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
         }
 
     def start(self) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from routing.front import Front
 from store.configuration import Configuration, load
+from tests.servers.rabbitmq import RabbitMq
 from tests.servers.valkey import Valkey
 from tests.servers.waiting import until
 
@@ -44,6 +45,12 @@ class Stack:
             "TOOLSWARM_DESKTOP__WORKSPACES": str(self.folder / "workspaces"),
             "MCP_API_KEY": API_KEY,
         }
+
+    def carry_tasks_by(self, rabbitmq: RabbitMq) -> None:
+        """Let RabbitMQ carry the tasks of processes that are started from now on."""
+        url = self.folder / "rabbitmq_url"
+        url.write_text(rabbitmq.url)
+        self.settings["TOOLSWARM_BROKER__URL_FILE"] = str(url)
 
     def configuration(self) -> Configuration:
         return load(self.settings)

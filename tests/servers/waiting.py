@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from inspect import isawaitable
 
 
 def until(condition: Callable[[], object], what: str, within_s: float = 20.0) -> None:
@@ -13,9 +14,12 @@ def until(condition: Callable[[], object], what: str, within_s: float = 20.0) ->
         time.sleep(0.02)
 
 
-async def until_async(condition: Callable[[], Awaitable[object]], what: str, within_s: float = 20.0) -> None:
-    """Return when the condition holds."""
+async def until_async(condition: Callable[[], object], what: str, within_s: float = 20.0) -> None:
+    """Return when the condition (it may have to be awaited) holds; the loop of the test goes on."""
     give_up_at = time.monotonic() + within_s
-    while not await condition():
+    while True:
+        found = condition()
+        if await found if isawaitable(found) else found:
+            return
         assert time.monotonic() < give_up_at, f"waited {within_s} s in vain until {what}"
         await asyncio.sleep(0.02)

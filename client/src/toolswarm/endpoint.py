@@ -122,7 +122,7 @@ def _checked(endpoint: Endpoint) -> Endpoint:
         raise ConfigurationError(f"{endpoint.origin}: the URL of the swarm is malformed: {error}") from error
     if endpoint.scheme in ("amqp", "amqps"):
         raise ConfigurationError(
-            f"{endpoint.origin}: amqp:// is not supported yet; use the gateway (http://…) or a redis:// broker"
+            f"{endpoint.origin}: amqp:// carries tasks, not requests; use the gateway (http://…) or the ledger's redis://"
         )
     if endpoint.scheme not in HTTP_SCHEMES + BROKER_SCHEMES:
         raise ConfigurationError(
