@@ -135,6 +135,39 @@ class Tenant(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many of its calls wait in one queue; more are refused with 503."""
 
 
+class Cache(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Remembered results of reads; `store.cache_url` says where."""
+
+    enabled: bool = True
+    secret_file: str = ".toolswarm/cache.key"  # noqa: S105 - the name of a file
+    """32 or more secret bytes that entries are named and sealed with; made when it is missing. All processes need the
+    same: on several machines put a secret there."""
+    timeout_s: float = 0.2
+    """A cache Redis that takes longer counts as away, and calls go on without it."""
+    local_bytes: int = 33_554_432
+    """The most that each process which answers callers keeps in its own memory; 0: nothing."""
+    local_ttl_s: float = 2.0
+    """The longest that it answers from there without asking the cache Redis."""
+    max_value_bytes: int = 1_048_576
+    """Larger answers are not remembered."""
+    lease_s: float = 30.0
+    """How long calls join a running one that is the same; later ones run on their own."""
+    sharing: Literal["tenant", "principal"] = "tenant"
+    """Who shares answers. Who may ask at all is decided before."""
+    public: tuple[str, ...] = ()
+    """Operations whose answers all tenants share: their content must be the same, and allowed, for everybody."""
+    ttl_s: dict[str, float] = msgspec.field(default_factory=dict[str, float])
+    """Operation -> how long its answers are fresh, in place of what it declares; 0: never remembered."""
+    warm_per_minute: int = 60
+    """How many answers of one tool are refreshed in a minute before anybody has to wait for them; 0: none."""
+    warm_every_s: float = 2.0
+    """How often it is looked which are about to expire."""
+    popular_calls: int = 512
+    """How many calls of one tool are known by how often they are asked for."""
+    popular_half_life_s: float = 300.0
+    """After so long a request counts half; answers that are fresh for much longer are hardly ever refreshed."""
+
+
 class Local(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`up` on one machine."""
 
@@ -162,6 +195,7 @@ class Configuration(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     desktop: Desktop = Desktop()
     github: Github = Github()
     droplet: Droplet = Droplet()
+    cache: Cache = Cache()
     local: Local = Local()
     tenants: dict[str, Tenant] = msgspec.field(default_factory=dict[str, Tenant])
     """Tenant -> its part; a tenant that is not named here has the defaults."""

@@ -11,6 +11,8 @@ from toolswarm.messages import Priority
 
 __all__ = [
     "BEAT_LOCK",
+    "CACHE_OWED",
+    "CACHE_PREFIXES",
     "CATALOGUE",
     "CHAINS",
     "COUNTERS",
@@ -30,19 +32,25 @@ __all__ = [
     "budget_key",
     "budget_running_key",
     "budget_spent_key",
+    "cached_key",
     "call_key",
     "call_list",
     "dead_key",
+    "flight_key",
+    "generation_key",
     "idempotency_key",
     "intake_seen_key",
     "own_queue",
     "piece_key",
+    "popular_key",
     "queue_list",
     "reply_key",
     "tool_queue",
     "unacked_index_key",
     "unacked_key",
     "wake_channel",
+    "warm_claims_key",
+    "warm_counts_key",
     "worker_key",
 ]
 
@@ -67,6 +75,11 @@ SHARES = "ts:shares"
 # `ts:held:QUEUE` hash, tenant -> its tasks that workers hold.
 BEAT_LOCK = "ts:lock:beat"
 """string, the leading beat's nonce; expires with its lease."""
+
+CACHE_OWED = "ts:cache:owed"
+"""zset, digest of a tag that the cache Redis could not be told of, and perhaps a call -> when; expires 7 days later."""
+CACHE_PREFIXES = ("ts:cached:", "ts:generation:")
+"""What processes that remember answers themselves are told of."""
 
 PRIORITY_STEPS: dict[Priority, int] = {
     Priority.INTERACTIVE: 0,
@@ -116,6 +129,45 @@ def answer_key(digest: str) -> str:
 def app_token_key(digest: str) -> str:
     """string (cache Redis), an encrypted token of a GitHub App installation; expires before the token does."""
     return f"ts:app_token:{digest}"
+
+
+def cached_key(name: str) -> str:
+    """string (cache Redis), a sealed answer; expires when it may be given in no case any more."""
+    return f"{CACHE_PREFIXES[0]}{name}"
+
+
+def flight_key(name: str) -> str:
+    """string (cache Redis), the call that runs for all who ask the same; expires `cache.lease_s` after it was chosen.
+
+    The name ends with the run of the server, so that none outlives it.
+
+    Lines: the call's id, its rank; once its read has begun `begun`, then key and generation of each tag as it was.
+    """
+    return f"ts:flight:{name}"
+
+
+def generation_key(tag_digest: str) -> str:
+    """string (cache Redis), a tag's generation and who changes it; expires after the last answer under it does."""
+    return f"{CACHE_PREFIXES[1]}{tag_digest}"
+
+
+def popular_key(what: str, tool: str, half_life_s: float) -> str:
+    """What is asked for often (cache Redis); each expires 20 half-lives after the last request of the tool's reads.
+
+    `scores`: zset, member -> how much it saves; `states`: hash, member -> msgpack list; `calls`: hash, member -> sealed
+    call. The half-life is part of the name: numbers that were counted under another one cannot be compared.
+    """
+    return f"ts:popular:{what}:{tool}:{half_life_s:g}"
+
+
+def warm_claims_key(tool: str) -> str:
+    """zset (cache Redis), refreshes of the last minute -> when they were granted; expires a minute after the last."""
+    return f"ts:warm:{tool}"
+
+
+def warm_counts_key(tool: str) -> str:
+    """hash (cache Redis), what came of refreshes -> how many; expires 7 days after the last one."""
+    return f"ts:warmed:{tool}"
 
 
 def wake_channel(process: str) -> str:

@@ -12,11 +12,16 @@ The first parameter is the tool's own resources (made once per process by `Tool.
 call, the keyword-only rest the arguments. A function may be `async` (it runs on the worker's loop and is cancelled
 there) or not (it runs in a thread, and must look at `run.stop_requested()` if it may take long).
 
+A read may be remembered: `remember` says for how long, `tags` what its answer depends on (`repo:{repo}`), and the
+writes that make such answers out of date name the same tags in `changes`. The values in the places are the arguments,
+as the tool's `tag_values` spells them: the same thing must have the same name in both.
+
 A `verifiable` operation has a `probe` with the same parameters: it looks whether an earlier attempt, whose end nobody
 saw, had its effect. It returns what the operation would have returned, or NOT_DONE: then the operation is run. When it
 cannot tell it raises OperationFailed, and the call's outcome is `unknown`.
 """
 
+import hashlib
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol, TypeVar, get_type_hints
@@ -25,9 +30,10 @@ import msgspec
 
 from store.configuration import Configuration
 from toolswarm.errors import InvalidArguments, ToolswarmError
-from toolswarm.messages import Effect, Operation, ToolCall
+from toolswarm.messages import Effect, Operation, Remember, ToolCall, canonical
 
 T = TypeVar("T")
+_NEVER = Remember()
 
 
 class _NotDone:
@@ -119,6 +125,8 @@ class OperationDeclaration:
         effect: Effect,
         time_limit_s: float,
         tags: tuple[str, ...],
+        changes: tuple[str, ...],
+        remember: Remember,
         aliases: tuple[str, ...],
         from_context: Mapping[str, str],
         secret_arguments: tuple[str, ...],
@@ -129,6 +137,10 @@ class OperationDeclaration:
     ) -> None:
         if (effect is Effect.VERIFIABLE) != (probe is not None):
             raise TypeError(f"{function.__name__}: a verifiable operation has a probe, and no other has one")
+        if (remember != Remember() or tags) and effect is not Effect.READ:
+            raise TypeError(f"{function.__name__}: only what changes nothing is remembered")
+        if changes and effect is Effect.READ:
+            raise TypeError(f"{function.__name__}: a read changes nothing")
         self.function = function
         self.probe = probe
         self.session_argument = session_argument
@@ -137,6 +149,8 @@ class OperationDeclaration:
         self.effect = effect
         self.time_limit_s = time_limit_s
         self.tags = tags
+        self.changes = changes
+        self.remember = remember
         self.aliases = aliases
         self.from_context = dict(from_context)
         self.secret_arguments = secret_arguments
@@ -144,17 +158,21 @@ class OperationDeclaration:
         self.is_async = inspect.iscoroutinefunction(function)
         self._arguments = _arguments_struct(function)
 
-    def describe(self, tool: str) -> Operation:
-        """The entry of the catalogue."""
+    def describe(self, tool: str, edition: str = "") -> Operation:
+        """The entry of the catalogue; `edition` stands for all that answers depend on beside the declaration."""
+        parameters = _parameters(self._arguments)
         title, _, _ = inspect.cleandoc(self.function.__doc__ or self.name).partition("\n")
         return Operation(
             tool=tool,
             name=self.name,
             title=title.rstrip("."),
             description=inspect.cleandoc(self.function.__doc__ or ""),
-            parameters=_parameters(self._arguments),
+            parameters=parameters,
             effect=self.effect,
             tags=self.tags,
+            changes=self.changes,
+            remember=self.remember,
+            version=hashlib.sha256(canonical((parameters, self.tags, edition))).hexdigest()[:16],
             time_limit_s=self.time_limit_s,
             aliases=self.aliases,
             from_context=self.from_context,
@@ -181,6 +199,8 @@ def operation(
     effect: Effect,
     time_limit_s: float = 60.0,
     tags: tuple[str, ...] = (),
+    changes: tuple[str, ...] = (),
+    remember: Remember = _NEVER,
     aliases: tuple[str, ...] = (),
     from_context: Mapping[str, str] | None = None,
     secret_arguments: tuple[str, ...] = (),
@@ -205,6 +225,8 @@ def operation(
             effect=effect,
             time_limit_s=time_limit_s,
             tags=tags,
+            changes=changes,
+            remember=remember,
             aliases=aliases,
             from_context=from_context or {},
             secret_arguments=secret_arguments,
@@ -227,16 +249,22 @@ class Tool:
         open: Callable[[Configuration], Any],
         operations: tuple[OperationDeclaration, ...],
         target: Callable[[Any, Mapping[str, Any]], str | None] | None = None,
+        tag_values: Callable[[Any, Run, Mapping[str, Any]], Mapping[str, Any]] | None = None,
     ) -> None:
-        """`target` says what a call with these arguments depends on (a host, an API): it has a circuit breaker."""
+        """`target` says what a call with these arguments depends on (a host, an API): it has a circuit breaker.
+
+        `tag_values` spells the arguments for the places in tags: each thing by its one full name (`acme/weather` for
+        `weather`), several as a list. It runs in a thread, and what it raises is no failure of the call.
+        """
         self.name = name
         self.target = target
+        self.tag_values = tag_values
         self.open = open
         self.operations = {declaration.name: declaration for declaration in operations}
 
-    def describe(self) -> list[Operation]:
+    def describe(self, edition: str = "") -> list[Operation]:
         """The tool's part of the catalogue."""
-        return [declaration.describe(self.name) for declaration in self.operations.values()]
+        return [declaration.describe(self.name, edition) for declaration in self.operations.values()]
 
 
 def _arguments_struct(function: Callable[..., Any]) -> type[msgspec.Struct]:

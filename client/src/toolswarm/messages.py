@@ -113,7 +113,10 @@ class ResultMeta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worker: str | None = None
     attempts: int = 0
     cache: str = "miss"
-    """`hit`, `stale`, `coalesced` or `miss`."""
+    """`hit` or `stale` (remembered: nothing ran, and the ledger has no record of the id), `coalesced` (the same call
+    ran already, and the id is that call's), or `miss`."""
+    age_s: float | None = None
+    """How long ago a remembered result was read."""
     accepted_at: float | None = None
     queued_s: float | None = None
     """From `accepted` to the claim of the last attempt."""
@@ -137,6 +140,21 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     meta: ResultMeta = ResultMeta()
 
 
+class Remember(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How long answers of a read may be given again. All zero: it is run each time."""
+
+    ttl_s: float = 0.0
+    """For so long an answer is fresh."""
+    longest_ttl_s: float = 0.0
+    """An answer that comes back unchanged is fresh half as long again each time, up to this; 0: always `ttl_s`."""
+    stale_s: float = 0.0
+    """For so long after that it is still given, while one call refreshes it."""
+    stale_if_error_s: float = 0.0
+    """For so long after that it is given in place of a failure that may pass."""
+    negative_ttl_s: float = 0.0
+    """For so long the answer `not_found` is remembered."""
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One operation as the catalogue publishes it: all that a caller or a router has to know."""
 
@@ -149,7 +167,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """JSON Schema (2020-12) of the arguments, an object that forbids further properties."""
     effect: Effect = Effect.ONCE
     tags: tuple[str, ...] = ()
-    """Cache tags, with `{argument}` places."""
+    """What a remembered answer depends on, with `{argument}` places: `repo:{repo}`."""
+    changes: tuple[str, ...] = ()
+    """The tags whose answers are out of date once it has run."""
+    remember: Remember = Remember()
+    version: str = ""
+    """Changes with all that an answer's shape and content depend on beside the arguments."""
     time_limit_s: float = 60.0
     """The longest that one attempt may take."""
     aliases: tuple[str, ...] = ()
