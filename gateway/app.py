@@ -91,6 +91,7 @@ def make_app(front: Front, settings: Gateway, drain: Drain) -> ASGIApp:
         Resource("/v1/dead:{action}", POST=known(calls.dead)),
         Resource("/v1/fallbacks", GET=known(calls.fallbacks)),
         Resource("/v1/fallbacks/{name}", PUT=known(calls.set_fallbacks), DELETE=known(calls.set_fallbacks)),
+        Resource("/v1/cache:{action}", POST=known(calls.cache)),
         Resource("/v1/status", GET=known(calls.status)),
         Resource("/openapi.json", GET=tools.openapi, HEAD=tools.openapi),
         Resource("/healthz", GET=health, HEAD=health),

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from gateway.drain import Drain
 from routing.front import Caller, Front
 from store.configuration import Gateway
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.errors import BrokerUnavailable, ToolswarmError, Unavailable
 from toolswarm.messages import CallEvent, DeadPage, DeadRequest, Operation, Route, SubmitBody, SwarmStatus, ToolResult
 
@@ -108,6 +109,11 @@ class BoundedFront:
         """Look at dead letters, or do something with them; many take longer than one."""
         async with self._answered(more_s=request.limit * BATCH_TIMEOUT_PER_CALL_S):
             return await self._front.dead(action, request, caller)
+
+    async def cache(self, action: str, request: CacheRequest, caller: Caller) -> CachePage:
+        """Look at the result cache, invalidate tags, or warm it; many refreshes take longer than one."""
+        async with self._answered(more_s=request.limit * BATCH_TIMEOUT_PER_CALL_S):
+            return await self._front.cache(action, request, caller)
 
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""

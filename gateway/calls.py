@@ -17,6 +17,7 @@ from gateway.leaving import unless_gone
 from gateway.preferences import CANCEL_ON_DISCONNECT, preferred_wait_s, prefers_cancel, queried_wait_s, with_headers
 from routing.front import Caller
 from store.configuration import Gateway
+from toolswarm.cache_messages import CacheRequest
 from toolswarm.errors import PayloadTooLarge, ToolswarmError
 from toolswarm.messages import DeadRequest, FallbackChain, FallbackChains, SubmitBody, ToolResult
 
@@ -38,6 +39,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 _SUBMIT = msgspec.json.Decoder(SubmitBody)
 _CHAIN = msgspec.json.Decoder(FallbackChain)
 _DEAD = msgspec.json.Decoder(DeadRequest)
+_CACHE = msgspec.json.Decoder(CacheRequest)
 _BATCH = msgspec.json.Decoder(BatchBody)
 _ENCODER = msgspec.json.Encoder(enc_hook=str)
 
@@ -152,6 +154,12 @@ class Calls:
         raw = await bodies.read(request, self._settings.max_body_bytes)
         wanted = bodies.decode(raw or b"{}", _DEAD)
         return json_response(await self._front.dead(request.path_params["action"], wanted, caller))
+
+    async def cache(self, request: Request, caller: Caller) -> ASGIApp:
+        """`POST /v1/cache:{action}`: look at the result cache, invalidate tags, or warm it."""
+        raw = await bodies.read(request, self._settings.max_body_bytes)
+        wanted = bodies.decode(raw or b"{}", _CACHE)
+        return json_response(await self._front.cache(request.path_params["action"], wanted, caller))
 
     async def _submit_body(self, request: Request) -> SubmitBody:
         return bodies.decode(await bodies.read(request, self._settings.max_body_bytes), _SUBMIT)

@@ -190,6 +190,24 @@ V1_PATHS: dict[str, Any] = {
             "responses": {"200": _answer("The chains.", _ref("FallbackChains")), **_PROBLEM},
         },
     },
+    "/v1/cache:{action}": {
+        "parameters": [
+            {
+                "name": "action",
+                "in": "path",
+                "required": True,
+                "description": "`get` takes a call, `invalidate` takes tags.",
+                "schema": {"type": "string", "enum": ["stats", "get", "invalidate", "warm"]},
+            }
+        ],
+        "post": {
+            "operationId": "result_cache",
+            "summary": "Look at the result cache, invalidate tags, or refresh what is popular",
+            "tags": ["swarm"],
+            "requestBody": _body(_ref("CacheRequest"), {"tags": ["repo:acme/web"]}),
+            "responses": {"200": _answer("What was found or done.", _ref("CachePage")), **_PROBLEM},
+        },
+    },
     "/v1/status": {
         "get": {
             "operationId": "get_status",

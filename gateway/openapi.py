@@ -15,6 +15,7 @@ from gateway.endpoints import V1_PATHS
 from gateway.errors import PROBLEM_TYPE, Problem
 from gateway.example import example_of
 from gateway.json_values import is_array, is_object
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.messages import (
     CallEvent,
     DeadPage,
@@ -31,7 +32,7 @@ from toolswarm.messages import (
 _SCHEMAS = "#/components/schemas/"
 _MESSAGES = (
     *(SubmitBody, ToolResult, Operation, Route, SwarmStatus, CallEvent, DeadRequest, DeadPage, Problem),
-    *(FallbackChain, FallbackChains),
+    *(FallbackChain, FallbackChains, CacheRequest, CachePage),
 )
 # Below these words lie maps of name -> schema, and below those plain data, in which "$ref" would be no reference.
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})

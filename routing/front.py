@@ -12,11 +12,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from cache import Cache
+from cache.popularity import Counter, Popularity
 from routing import task_message
 from routing.arguments import Validators
+from routing.cache_desk import CacheDesk
 from routing.classify import classify
 from routing.dead import DeadDesk
 from routing.feeder import Feeder
+from routing.remembered import Remembered
 from routing.signing import Signer
 from store import heartbeat, keys
 from store.catalogue import Catalogue
@@ -24,10 +28,12 @@ from store.chains import FallbackChains
 from store.configuration import Configuration
 from store.connection import Broker, unavailable
 from store.dead import DeadLetters
+from store.joining import join
 from store.ledger import Acceptance, Fallback, Ledger, Share, Submission, not_found
 from store.sessions import queue_of_session
 from store.waiter import Waiter
 from store.whole import WholeValues
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.errors import (
     InvalidArguments,
     InvalidRequest,
@@ -89,10 +95,21 @@ class Front:
         self._dead = DeadDesk(
             DeadLetters(broker, retention_s=store.retention_s), operations=self.operations, submit=self._submit_as
         )
-        self._cache = Broker(store.cache_url, timeout_s=configuration.gateway.broker_timeout_s, connections=1)
-        self._whole = WholeValues(self._cache, keep_s=store.retention_s)
+        self._whole_server = Broker(store.cache_url, timeout_s=configuration.gateway.broker_timeout_s, connections=1)
+        self._whole = WholeValues(self._whole_server, keep_s=store.retention_s)
         self._waiter = Waiter(store.broker_url, self._ledger, new_call_id())
         self._feeder = Feeder(configuration, broker) if configuration.broker.url else None
+        cache = Cache.open(configuration, broker=broker)
+        popularity = Popularity.open(configuration.cache, cache.server, cache.seal)
+        self._remembered = Remembered(cache, counter=Counter(popularity), join=self._join, run=self._run_again)
+        self._cache_desk = CacheDesk(
+            cache,
+            popularity,
+            operations=self.operations,
+            resolve=self._resolve_bounded,
+            submit=self._submit_as,
+            per_minute=configuration.cache.warm_per_minute,
+        )
 
     @classmethod
     async def open(cls, configuration: Configuration) -> "Front":
@@ -109,14 +126,16 @@ class Front:
         await front._waiter.start()
         if front._feeder:
             await front._feeder.start()
+        await front._remembered.start()
         return front
 
     async def close(self) -> None:
         """Stop listening and close the connections; bears being called twice."""
         if self._feeder:
             await self._feeder.stop()
+        await self._remembered.stop()
         await self._waiter.stop()
-        await self._cache.close()
+        await self._whole_server.close()
         await self._broker.close()
 
     async def ready(self) -> None:
@@ -131,7 +150,8 @@ class Front:
         """Validate, classify, sign, accept and enqueue; returns the call's id with its state.
 
         A request that joins an earlier one (same idempotency key, same content) gets that call's id, and its result
-        when it has ended.
+        when it has ended. What is remembered is given at once, and nothing is accepted; a read that runs already for
+        somebody of the tenant is joined (see routing/remembered.py).
 
         Raises:
             UnknownOperation, InvalidArguments, InvalidRequest, IdempotencyConflict: nothing was accepted.
@@ -155,6 +175,20 @@ class Front:
             cache=body.cache,
             traceparent=body.traceparent,
         )
+        answered = await self._remembered.answer(operation, call)
+        if isinstance(answered, ToolResult):
+            return answered
+        if answered is None:
+            return await self._accept(call, operation, route, queue)
+        accepted_id = ""
+        try:
+            accepted = await self._accept(call, operation, route, queue)
+            accepted_id = accepted.id
+        finally:
+            answered.over(accepted_id == call.id)
+        return accepted
+
+    async def _accept(self, call: ToolCall, operation: Operation, route: Route, queue: str) -> ToolResult:
         self._waiter.expect(call.id, call.tenant)
         try:
             submission = self._submission(call, operation, queue)
@@ -287,12 +321,37 @@ class Front:
         """
         return await self._dead.act(action, caller.tenant, request)
 
+    async def cache(self, action: str, request: CacheRequest, caller: Caller) -> CachePage:
+        """Look at the result cache, invalidate tags, or refresh what is asked for often (see routing/cache_desk.py).
+
+        Raises:
+            InvalidRequest: the action or what it needs is wrong.
+            BrokerUnavailable: nobody who has to know answered.
+        """
+        return await self._cache_desk.act(action, request, tenant=caller.tenant, principal=caller.principal)
+
     async def status(self) -> SwarmStatus:
         """Workers, backlogs and counts."""
         return await self._bounded(self._status())
 
     async def _submit_as(self, body: SubmitBody, tenant: str, principal: str) -> ToolResult:
         return await self.submit(body, Caller(tenant, principal))
+
+    async def _resolve_bounded(self, body: SubmitBody) -> tuple[Operation, dict[str, Any]]:
+        operation, _, arguments = await self._bounded(self._resolve(body))
+        return operation, arguments
+
+    async def _join(self, call_id: str, tenant: str) -> ToolResult | None:
+        expected = self._waiter.expects(call_id, tenant)
+        self._waiter.expect(call_id, tenant)
+        joined = await self._bounded(join(self._broker, call_id, tenant=tenant, channel=self._waiter.channel))
+        if not expected and (joined is None or joined.status.terminal):
+            self._waiter.forget(call_id)
+        return joined
+
+    async def _run_again(self, call: ToolCall, operation: Operation) -> None:
+        queue = keys.tool_queue(operation.tool)
+        await self._bounded(self._ledger.accept(self._submission(call, operation, queue)))
 
     # -- the steps of a submission ---------------------------------------------------------------------------
 

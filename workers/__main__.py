@@ -127,7 +127,7 @@ def run_tool(configuration: Configuration, tool: Tool, name: str) -> int:
         beats = Heartbeat(
             host.broker,
             describe_worker(name, tool.name, settings.kind, settings.concurrency),
-            operations=tool.describe(),
+            operations=host.operations,
             counts=host.runner,
             busy=lambda: host.runner.busy if own_pool else len(worker_state.active_requests),
         )

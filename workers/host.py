@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cache import Cache
 from routing.signing import SignatureRefused, Verifier
 from store import keys
 from store.background import Background
@@ -21,6 +22,7 @@ from toolswarm.errors import BrokerUnavailable
 from workers.attempt import StopReason
 from workers.breaking import Breaking
 from workers.loop_thread import LoopThread
+from workers.remembering import Remembering, edition_of
 from workers.renewal import Renewal
 from workers.runner import Outcome, Runner, Task
 from workers.spool import Spool
@@ -48,13 +50,18 @@ class Host:
         self._thread = LoopThread("calls")
         self._threads = concurrent.futures.ThreadPoolExecutor(slots, thread_name_prefix="operation")
         self.broker = Broker(store.broker_url, timeout_s=max(1.0, store.lease_s))
-        self._cache = Broker(store.cache_url, timeout_s=max(1.0, store.lease_s), connections=1)
+        self._whole_server = Broker(store.cache_url, timeout_s=max(1.0, store.lease_s), connections=1)
         self.ledger = Ledger(
             self.broker,
             retention_s=store.retention_s,
             call_deadline_s=store.call_deadline_s,
             max_attempts=store.max_attempts,
         )
+        self.cache = Cache.open(configuration, broker=self.broker, remembers=False)
+        edition = edition_of(self.cache, configuration, tool.name)
+        remembering = Remembering(self.cache, tool, resources, edition=edition, threads=self._threads)
+        self.operations = remembering.operations
+        """What the catalogue is told of the tool."""
         self.spool = Spool(Path(store.spool).absolute())
         self.renewal = Renewal(self.ledger, lease_s=store.lease_s)
         self.runner = Runner(
@@ -63,8 +70,9 @@ class Host:
             ledger=self.ledger,
             verifier=self._verifier,
             renewal=self.renewal,
+            remembering=remembering,
             results=self.spool,
-            whole=WholeValues(self._cache, keep_s=store.retention_s),
+            whole=WholeValues(self._whole_server, keep_s=store.retention_s),
             breaking=Breaking(Breakers(self.broker, tool.name, rules)),
             worker=worker,
             threads=self._threads,
@@ -108,6 +116,7 @@ class Host:
         self._thread.stop()
 
     async def _start(self) -> None:
+        await self.cache.start()
         await self.renewal.start()
         self._delivery.start()
 
@@ -134,7 +143,8 @@ class Host:
     async def _close(self) -> None:
         await self._delivery.stop()
         await self.renewal.stop()
-        await self._cache.close()
+        await self._whole_server.close()
+        await self.cache.stop()
         await self.broker.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 

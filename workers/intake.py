@@ -16,6 +16,7 @@ from routing.front import Caller, Front
 from store import keys
 from store.configuration import Configuration
 from store.connection import Broker
+from toolswarm.cache_messages import CacheRequest
 from toolswarm.errors import (
     AuthenticationFailed,
     BrokerUnavailable,
@@ -57,6 +58,7 @@ class Intake:
             "status": self._status,
             "dead": self._dead,
             "fallbacks": self._fallbacks,
+            "cache": self._cache,
         }
 
     async def run(self, arguments: dict[str, str]) -> Outcome:
@@ -146,6 +148,10 @@ class Intake:
     async def _dead(self, params: dict[str, Any]) -> Any:
         request = msgspec.convert(params.get("request"), DeadRequest)
         return await self._front.dead(str(params.get("action")), request, self._caller)
+
+    async def _cache(self, params: dict[str, Any]) -> Any:
+        request = msgspec.convert(params.get("request"), CacheRequest)
+        return await self._front.cache(str(params.get("action")), request, self._caller)
 
     async def _status(self, params: dict[str, Any]) -> Any:
         return await self._front.status()

@@ -29,6 +29,7 @@ from workers import spool
 from workers.attempt import Attempt, LeaseLost, StopReason
 from workers.breaking import Breaking
 from workers.endings import Endings, GiveBack
+from workers.remembering import Remembering
 from workers.renewal import Renewal
 from workers.spool import Spool
 
@@ -72,6 +73,7 @@ class Runner:
         verifier: Verifier,
         renewal: Renewal,
         breaking: Breaking,
+        remembering: Remembering,
         results: Spool,
         whole: WholeValues,
         worker: str,
@@ -83,6 +85,7 @@ class Runner:
         self._verifier = verifier
         self._renewal = renewal
         self._breaking = breaking
+        self._remembering = remembering
         self._spool = results
         self._whole = whole
         self._worker = worker
@@ -127,13 +130,19 @@ class Runner:
             result: ToolResult | GiveBack | None
             try:
                 check_call(envelope, grant.call, task.operation)
-                result = await self._attempt(attempt, asked_at)
+                result = await self._rescued(attempt, await self._attempt(attempt, asked_at))
             except SignatureRefused as error:
                 result = self._endings.result(attempt, asked_at, State.FAILED, error=error.info())
             await attempt.teller.flush()
             return await self._end(attempt, result, asked_at)
         finally:
             self._renewal.discard(attempt)
+            self._remembering.forget(attempt)
+
+    async def _rescued(self, attempt: Attempt, result: ToolResult | GiveBack | None) -> ToolResult | GiveBack | None:
+        """What is remembered, when that may stand in for a failure."""
+        failed = result.otherwise if isinstance(result, GiveBack) else result
+        return result if failed is None else await self._remembering.rescue(attempt, failed) or result
 
     async def _verify(self, task: Task) -> Envelope:
         """What is signed in a genuine task.
@@ -162,11 +171,14 @@ class Runner:
                     attempt.grant, delay_s=result.delay_s, counts=result.counts, retry_for_s=_FINISH_RETRY_S
                 )
             if release is Release.OK:
+                if result.fall_back:
+                    await self._remembering.end(attempt, None)
                 return Outcome(state=None, code=result.code, ran_s=ran_s)
             dead = result.counts
             result = result.otherwise if release is Release.LATE else None
         if result is None:
             return Outcome(state=None, code="lost", ran_s=ran_s)
+        await self._remembering.end(attempt, result)
         taken = await spool.finish(
             self._spool,
             self._ledger,
@@ -196,6 +208,7 @@ class Runner:
         )
         try:
             arguments = declaration.convert(attempt.call.arguments)
+            await self._remembering.begin(attempt, declaration, arguments)
             if attempt.in_doubt:
                 found = await self._probe(declaration, attempt, arguments)
                 if found is not NOT_DONE:

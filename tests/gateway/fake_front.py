@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from routing.front import Caller, Front
+from toolswarm.cache_messages import CachePage, CacheRequest
 from toolswarm.errors import BrokerUnavailable, CallNotFound, IdempotencyConflict, ToolswarmError, UnknownOperation
 from toolswarm.ids import new_call_id
 from toolswarm.messages import (
@@ -192,6 +193,10 @@ class FakeFront(Front):
     async def status(self) -> SwarmStatus:
         await self._touch("status")
         return SwarmStatus(at=time.time(), backlog={"tool.echo": 3})
+
+    async def cache(self, action: str, request: CacheRequest, caller: Caller) -> CachePage:
+        await self._touch("cache")
+        return CachePage(invalidated=request.tags)
 
     def start(self, call_id: str) -> None:
         """A worker has begun the call."""

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from toolswarm.messages import SubmitBody, ToolResult
+from toolswarm.messages import ErrorInfo, SubmitBody
 
 CacheAction = Literal["stats", "get", "invalidate", "warm"]
 
@@ -26,15 +26,25 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is remembered of one call."""
 
     operation: str
+    """In full: `github.get_repo`."""
     remembered: bool = False
-    """Whether there is a result that may be used."""
+    """Whether there is an answer."""
     why: str = ""
-    """Why there is none, e.g. `not cacheable`."""
-    tags: tuple[str, ...] = ()
+    """Why there is none."""
+    stale: bool = False
+    """Whether it is past its time, and only used while another run is on its way, or fails."""
+    age_s: float = 0.0
+    fresh_s: float = 0.0
+    """How long it is still fresh."""
     ttl_s: float = 0.0
-    """How long a result of the operation is fresh; 0: it is not remembered."""
-    age_s: float | None = None
-    result: ToolResult | None = None
+    """How long answers like it are fresh."""
+    tags: tuple[str, ...] = ()
+    """What makes it void when it is invalidated."""
+    place: str | None = None
+    """Where it was made: a host name, `api.github.com`."""
+    value: Any = None
+    error: ErrorInfo | None = None
+    """Instead of a value: what was looked for is known not to be there."""
 
 
 class PopularRead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,7 +54,7 @@ class PopularRead(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     arguments: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """Without what the operation declares secret; long texts are cut."""
     per_minute: float
-    """How often it is asked for, by late."""
+    """How often it is asked for; what is long ago counts less."""
     cost_s: float
     """How long a run takes."""
     ttl_s: float
@@ -62,7 +72,7 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     counts: dict[str, int] = msgspec.field(default_factory=dict[str, int])
     """What this gateway process did with its cache so far, e.g. `hit`, `miss`."""
     server: dict[str, int] = msgspec.field(default_factory=dict[str, int])
-    """The cache Redis: `used_bytes`, `limit_bytes`, `evicted`; empty when it does not answer."""
+    """The cache Redis, e.g. the memory that it uses; empty when it does not answer."""
     warmed: dict[str, dict[str, int]] = msgspec.field(default_factory=dict[str, dict[str, int]])
     """Tool -> what came of refreshes that nobody asked for, e.g. `warmed`, `failed`."""
 
