@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from toolswarm.cli.arguments import read_arguments
 from toolswarm.client import Calls
+from toolswarm.errors import InvalidRequest
 from toolswarm.messages import CacheMode, Context, Priority
 from toolswarm.options import DEFAULT_TIMEOUT_S, OptionChanges
 
@@ -36,6 +37,8 @@ class CallFlags:
     """Seconds after which the call is over, run or not."""
     no_cache: Annotated[bool, Parameter(negative="")] = False
     """Neither use nor fill remembered results."""
+    refresh: Annotated[bool, Parameter(negative="")] = False
+    """Do not use what is remembered, and remember the new result."""
     json: Json = False
     """Print one JSON document."""
     url: Url = None
@@ -43,13 +46,16 @@ class CallFlags:
 
     def options(self) -> OptionChanges:
         """The same as options of the client."""
+        if self.no_cache and self.refresh:
+            raise InvalidRequest("--no-cache and --refresh exclude each other")
+        cache = CacheMode.SKIP if self.no_cache else CacheMode.REFRESH if self.refresh else CacheMode.USE
         return {
             "timeout_s": self.timeout_s,
             "priority": self.priority,
             "context": Context(repo=self.repo, host=self.host),
             "idempotency_key": self.idempotency_key,
             "deadline_s": self.deadline_s,
-            "cache": CacheMode.SKIP if self.no_cache else CacheMode.USE,
+            "cache": cache,
         }
 
 

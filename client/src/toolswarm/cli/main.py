@@ -20,6 +20,7 @@ COMMANDS = {
     "tools": ("toolswarm.cli.look:tools", "List the operations, or show one."),
     "dead": ("toolswarm.cli.dead:dead", "Look at dead letters, run them again, resolve or drop them."),
     "fallback": ("toolswarm.cli.fallback:fallback", "Look at the fallback chains, or set one."),
+    "cache": ("toolswarm.cli.cache:cache", "Look at the result cache, invalidate tags, refresh what is popular."),
     "status": ("toolswarm.cli.look:status", "Show workers, backlogs and counts."),
     "doctor": ("toolswarm.cli.doctor:doctor", "Find out what is wrong, and how to repair it."),
     "completion": ("toolswarm.cli.completion:completion", "Print the completion script of a shell."),
