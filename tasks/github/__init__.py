@@ -17,6 +17,7 @@ from tasks.github.issues import create_issue, get_issue, list_issues, update_iss
 from tasks.github.pulls import create_pull, get_pull, list_pulls, merge_pull
 from tasks.github.push import push_files
 from tasks.github.rate import rate_limit_status
+from tasks.github.remembered import tag_values
 from tasks.github.repositories import get_repo, list_repos
 from tasks.github.search import search_code, search_issues, search_repositories, search_users
 from tasks.github.trees import get_tree
@@ -37,6 +38,7 @@ TOOL = Tool(
     name="github",
     open=Clients.open,
     target=lambda clients, arguments: clients.host,
+    tag_values=tag_values,
     operations=(
         *(*REPOSITORY_OPERATIONS, *SOCIAL_OPERATIONS),
         *batch_operations((*REPOSITORY_OPERATIONS, *SOCIAL_OPERATIONS)),

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from tasks.github.client import Clients
 from tasks.github.part_run import PartRun
+from tasks.github.remembered import CHANGES
 from tasks.operation import NOT_DONE, OperationDeclaration, Postponed, Run, operation
 from toolswarm.errors import InvalidArguments, OperationFailed
 from toolswarm.messages import Effect, ErrorInfo
@@ -190,7 +191,14 @@ def batch_operations(declared: Sequence[OperationDeclaration]) -> tuple[Operatio
     def probe(clients: Clients, run: Run, *, operations: Operations, stop_on_error: bool = True) -> object:
         return _probe(clients, run, _parts(run, operations, all_of_them))
 
-    @operation(effect=Effect.VERIFIABLE, time_limit_s=_TIME_LIMIT_S, marks_effect=True, probe=probe, destructive=True)
+    @operation(
+        effect=Effect.VERIFIABLE,
+        time_limit_s=_TIME_LIMIT_S,
+        marks_effect=True,
+        probe=probe,
+        destructive=True,
+        changes=CHANGES,
+    )
     def batch_changes(
         clients: Clients, run: Run, *, operations: Changes, stop_on_error: StopOnError = True
     ) -> BatchResult:

@@ -14,6 +14,7 @@ from tasks.github.failures import complete
 from tasks.github.names import checked_branch, checked_ref
 from tasks.github.pages import Cursor, Limit
 from tasks.github.refs import cannot_tell, head_of, sha_of
+from tasks.github.remembered import CHANGES, REMEMBER, REPO
 from tasks.operation import NOT_DONE, Run, operation
 from tasks.text import without_hidden
 from toolswarm.errors import OperationFailed
@@ -53,7 +54,7 @@ class CreatedBranch(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that this call has sent to GitHub."""
 
 
-@operation(effect=Effect.READ, time_limit_s=60, from_context={"repo": "repo"})
+@operation(effect=Effect.READ, time_limit_s=60, from_context={"repo": "repo"}, tags=REPO, remember=REMEMBER)
 def list_branches(clients: Clients, run: Run, *, repo: Repo, limit: Limit = 30, cursor: Cursor = None) -> Branches:
     """List the branches of a repository.
 
@@ -95,6 +96,7 @@ def _probe_create_branch(clients: Clients, run: Run, *, repo: str, branch: str, 
     marks_effect=True,
     time_limit_s=60,
     from_context={"repo": "repo"},
+    changes=CHANGES,
 )
 def create_branch(
     clients: Clients,

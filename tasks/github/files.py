@@ -15,6 +15,7 @@ from tasks.github.call import GithubCall
 from tasks.github.client import Clients
 from tasks.github.names import checked_branch, checked_path, checked_sha
 from tasks.github.refs import cannot_tell
+from tasks.github.remembered import CHANGES
 from tasks.operation import NOT_DONE, Run, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
@@ -95,6 +96,7 @@ def _probe_put_file(clients: Clients, run: Run, **arguments: Any) -> Any:
     destructive=True,
     time_limit_s=60,
     from_context={"repo": "repo"},
+    changes=CHANGES,
 )
 def put_file(
     clients: Clients,
@@ -135,6 +137,7 @@ def _probe_delete_file(clients: Clients, run: Run, **arguments: Any) -> Any:
     destructive=True,
     time_limit_s=60,
     from_context={"repo": "repo"},
+    changes=CHANGES,
 )
 def delete_file(
     clients: Clients,

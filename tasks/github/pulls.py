@@ -15,6 +15,7 @@ from tasks.github.marker import is_titled, made_by, marked
 from tasks.github.names import checked_branch, checked_head, checked_sha
 from tasks.github.pages import Cursor, Limit
 from tasks.github.pull_shapes import PullEntry, PullRequest, UpstreamPull, pull_entry, whole_pull
+from tasks.github.remembered import CHANGES, REMEMBER, REPO
 from tasks.github.rows import all_rows, rows, typed
 from tasks.operation import NOT_DONE, Run, operation
 from toolswarm.errors import OperationFailed
@@ -67,7 +68,7 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests that this call has sent to GitHub."""
 
 
-@operation(effect=Effect.READ, time_limit_s=60, from_context={"repo": "repo"})
+@operation(effect=Effect.READ, time_limit_s=60, from_context={"repo": "repo"}, tags=REPO, remember=REMEMBER)
 def list_pulls(
     clients: Clients,
     run: Run,
@@ -108,7 +109,7 @@ def list_pulls(
         )
 
 
-@operation(effect=Effect.READ, time_limit_s=60, from_context={"repo": "repo"})
+@operation(effect=Effect.READ, time_limit_s=60, from_context={"repo": "repo"}, tags=REPO, remember=REMEMBER)
 def get_pull(clients: Clients, run: Run, *, repo: Repo, number: Number, full: Full = False) -> PullRequest:
     """Read a pull request: its text, branches, size, and whether it can be merged.
 
@@ -147,7 +148,12 @@ def _probe_pull(
 
 
 @operation(
-    effect=Effect.VERIFIABLE, time_limit_s=60, marks_effect=True, probe=_probe_pull, from_context={"repo": "repo"}
+    effect=Effect.VERIFIABLE,
+    time_limit_s=60,
+    marks_effect=True,
+    probe=_probe_pull,
+    from_context={"repo": "repo"},
+    changes=CHANGES,
 )
 def create_pull(
     clients: Clients,
@@ -216,6 +222,7 @@ def _probe_merge(clients: Clients, run: Run, *, repo: str, number: int, head_sha
     probe=_probe_merge,
     destructive=True,
     from_context={"repo": "repo"},
+    changes=CHANGES,
 )
 def merge_pull(
     clients: Clients,

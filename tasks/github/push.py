@@ -14,6 +14,7 @@ from tasks.github.client import Clients
 from tasks.github.files import decoded
 from tasks.github.names import checked_branch, checked_path, checked_sha
 from tasks.github.refs import branch_or_default, head_of
+from tasks.github.remembered import CHANGES
 from tasks.operation import NOT_DONE, Run, operation
 from tasks.text import without_hidden
 from toolswarm.errors import OperationFailed
@@ -81,6 +82,7 @@ def _probe_push_files(clients: Clients, run: Run, **arguments: Any) -> Any:
     destructive=True,
     time_limit_s=120,
     from_context={"repo": "repo"},
+    changes=CHANGES,
 )
 def push_files(
     clients: Clients,
