@@ -59,11 +59,19 @@ class Breakers:
         names = await self._broker.command("ZRANGE", keys.breaker_board(self._tool), 0, -1)
         return {text(name) for name in names}
 
+    async def left_alone(self) -> set[str]:
+        """The targets whose breakers are not closed; asks for nobody's turn to try."""
+        targets = sorted(await self.board())
+        opened = [await self._broker.command("HGET", self._key(target), "opened") for target in targets]
+        return {target for target, times in zip(targets, opened, strict=True) if times is not None and int(times) > 0}
+
     async def _run(self, what: str, target: str) -> list[bytes]:
-        digest = hashlib.sha256(target.encode()).hexdigest()[:24]
-        names = [keys.breaker_key(self._tool, digest), keys.breaker_board(self._tool)]
+        names = [self._key(target), keys.breaker_board(self._tool)]
         rules = self._rules
         reply: list[bytes] = await self._broker.script(
             "breaker", names, [what, rules.failures, rules.reset_timeout_s, rules.longest_timeout_s, target]
         )
         return reply
+
+    def _key(self, target: str) -> str:
+        return keys.breaker_key(self._tool, hashlib.sha256(target.encode()).hexdigest()[:24])
