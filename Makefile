@@ -84,6 +84,14 @@ bench-droplet: $(VENV)/dev.stamp ## Measure commands on remote hosts beside plai
 bench-fairness: $(VENV)/dev.stamp ## Measure what tenants notice when one of them asks for 100 times as much
 	@exec $(RUN) -m benchmarks.fairness $(ARGS)
 
+.PHONY: bench-cache
+bench-cache: $(VENV)/dev.stamp ## Measure hits and bursts of the result cache beside other cache libraries
+	@exec $(RUN) -m benchmarks.cache $(ARGS)
+
+.PHONY: bench-warming
+bench-warming: $(VENV)/dev.stamp ## Measure how long callers wait with and without warming
+	@exec $(RUN) -m benchmarks.warming $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/dev.stamp ## Kill things while calls run, and see that none is lost (CHAOS_SEED, CHAOS_SECONDS, CHAOS_CALLERS)
 	@exec $(RUN) -m pytest -rP tests/chaos $(ARGS)
