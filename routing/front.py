@@ -97,6 +97,7 @@ class Front:
         )
         self._whole_server = Broker(store.cache_url, timeout_s=configuration.gateway.broker_timeout_s, connections=1)
         self._whole = WholeValues(self._whole_server, keep_s=store.retention_s)
+        self._reading: asyncio.Future[None] | None = None
         self._waiter = Waiter(store.broker_url, self._ledger, new_call_id())
         self._feeder = Feeder(configuration, broker) if configuration.broker.url else None
         cache = Cache.open(configuration, broker=broker)
@@ -356,13 +357,25 @@ class Front:
     # -- the steps of a submission ---------------------------------------------------------------------------
 
     async def _classify(self, body: SubmitBody) -> tuple[Mapping[str, Operation], Route]:
-        catalogue, chains = await self._catalogue.operations(), await self._chains.read()
+        catalogue, chains = await self._copies()
         try:
             return catalogue, classify(body, catalogue, self._configuration.routing, chains)
         except UnknownOperation:
             # A worker may have published it a moment ago.
             fresh = await self._catalogue.operations(at_most_s=_CATALOGUE_RETRY_S)
             return fresh, classify(body, fresh, self._configuration.routing, chains)
+
+    async def _copies(self) -> tuple[Mapping[str, Operation], Mapping[str, tuple[str, ...]]]:
+        """Catalogue and chains; of a burst that finds its copies too old, one reads them anew."""
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+            return await self._catalogue.operations(), await self._chains.read()
+        reading = self._reading = asyncio.get_running_loop().create_future()
+        try:
+            return await self._catalogue.operations(), await self._chains.read()
+        finally:
+            self._reading = None
+            reading.set_result(None)
 
     async def _resolve(self, body: SubmitBody) -> tuple[Operation, Route, dict[str, Any]]:
         catalogue, route = await self._classify(body)

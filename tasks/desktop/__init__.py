@@ -10,6 +10,7 @@ from tasks.desktop.listing import allowed_roots, file_info, list_directory
 from tasks.desktop.moves import delete, make_directory, move
 from tasks.desktop.process_streams import process_read, process_write
 from tasks.desktop.processes import process_list, process_signal, process_start, process_stop
+from tasks.desktop.remembered import tag_values
 from tasks.desktop.search import search
 from tasks.desktop.writes import append_file, write_file
 from tasks.operation import Tool
@@ -26,4 +27,4 @@ _COMMANDS = (
     *(process_start, process_read, process_write, process_signal, process_stop, process_list),
 )
 
-TOOL = Tool(name="desktop", open=Desk.open, operations=(*_FILES, search, *_COMMANDS))
+TOOL = Tool(name="desktop", open=Desk.open, tag_values=tag_values, operations=(*_FILES, search, *_COMMANDS))

@@ -13,6 +13,7 @@ from tasks.desktop.effects import stop_if_asked
 from tasks.desktop.files import read_file, read_files
 from tasks.desktop.listing import file_info, list_directory
 from tasks.desktop.moves import delete, make_directory, move
+from tasks.desktop.remembered import ROOT
 from tasks.desktop.staged import STAGED_OPERATIONS, StepFailed, run_staged
 from tasks.desktop.undo import put_right
 from tasks.desktop.writes import append_file, write_file
@@ -92,7 +93,14 @@ def _look_for_outcome(desk: Desk, run: Run, *, operations: list[Item], atomic: b
     return NOT_DONE
 
 
-@operation(effect=Effect.VERIFIABLE, time_limit_s=300, marks_effect=True, probe=_look_for_outcome, destructive=True)
+@operation(
+    effect=Effect.VERIFIABLE,
+    time_limit_s=300,
+    marks_effect=True,
+    probe=_look_for_outcome,
+    destructive=True,
+    changes=ROOT,
+)
 def batch(
     desk: Desk,
     run: Run,

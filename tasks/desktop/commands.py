@@ -13,6 +13,7 @@ from tasks.desktop.desk import Desk
 from tasks.desktop.policy import GRACE_S, SandboxInForce
 from tasks.desktop.prepare import Wanted, not_executable, prepared
 from tasks.desktop.process import Ended, Job, run_watched
+from tasks.desktop.remembered import ROOT
 from tasks.operation import Run, operation
 from tasks.text import printable
 from toolswarm.errors import OperationFailed
@@ -66,7 +67,7 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     """What kept the command in."""
 
 
-@operation(effect=Effect.ONCE, time_limit_s=_TIME_LIMIT_S, marks_effect=True, destructive=True)
+@operation(effect=Effect.ONCE, time_limit_s=_TIME_LIMIT_S, marks_effect=True, destructive=True, changes=ROOT)
 async def run_command(
     desk: Desk,
     run: Run,

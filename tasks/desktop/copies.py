@@ -18,6 +18,7 @@ from tasks.desktop.effects import PointOfNoReturn, stop_if_asked
 from tasks.desktop.journal import change
 from tasks.desktop.moves import Destination, Overwrite, Source
 from tasks.desktop.reading import too_large
+from tasks.desktop.remembered import ROOT
 from tasks.desktop.trees import Tally, copy_tree, dress, open_folder_at, remove_tree, see_on_disk
 from tasks.desktop.writes import copy_bytes, put_file
 from tasks.identity import identity_of
@@ -46,7 +47,9 @@ def _was_done(desk: Desk, run: Run, **_arguments: Any) -> Any:
 
 # Not idempotent: a second attempt would find the copy there, or copy another content over it. The copy gets its name
 # in one rename, so the journal can tell.
-@operation(effect=Effect.VERIFIABLE, time_limit_s=120, marks_effect=True, probe=_was_done, destructive=True)
+@operation(
+    effect=Effect.VERIFIABLE, time_limit_s=120, marks_effect=True, probe=_was_done, destructive=True, changes=ROOT
+)
 def copy(
     desk: Desk,
     run: Run,

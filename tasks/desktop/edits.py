@@ -21,6 +21,7 @@ from tasks.desktop.journal import change
 from tasks.desktop.line_diff import unified_diff
 from tasks.desktop.patching import Bounds, CountMismatch, Patched, Replacement, TooMuch, patch
 from tasks.desktop.reading import too_large
+from tasks.desktop.remembered import ROOT
 from tasks.desktop.windows import NewlineCount
 from tasks.desktop.writes import ExpectedSha256, check_expected, put_file
 from tasks.operation import Run, operation
@@ -76,7 +77,9 @@ def _edit_was_done(desk: Desk, run: Run, **_arguments: Any) -> Any:
 
 # Not idempotent: `new` may contain `old`, and then the same edit can be made again and again. Whether it was made
 # cannot be told from the text either, but from the journal: it knows which file the edit leaves behind.
-@operation(effect=Effect.VERIFIABLE, time_limit_s=30, marks_effect=True, probe=_edit_was_done, destructive=True)
+@operation(
+    effect=Effect.VERIFIABLE, time_limit_s=30, marks_effect=True, probe=_edit_was_done, destructive=True, changes=ROOT
+)
 def edit_file(
     desk: Desk,
     run: Run,

@@ -8,6 +8,7 @@ from msgspec import Meta
 from tasks.desktop.desk import Desk
 from tasks.desktop.encodings import Encoding
 from tasks.desktop.reading import Asked, FileText, Opened, Unit, read_whole, take_part
+from tasks.desktop.remembered import ROOT
 from tasks.operation import Run, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect, ErrorInfo
@@ -49,7 +50,7 @@ class ReadFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `max_total_bytes` cut anything off."""
 
 
-@operation(effect=Effect.READ, time_limit_s=30)
+@operation(effect=Effect.READ, time_limit_s=30, tags=ROOT)
 def read_file(
     desk: Desk,
     run: Run,
@@ -80,7 +81,7 @@ def read_file(
     return _read(desk, run, path, Asked(unit, offset, limit, max_bytes, encoding), operation="read_file")
 
 
-@operation(effect=Effect.READ, time_limit_s=60, aliases=("read_multiple_files",))
+@operation(effect=Effect.READ, time_limit_s=60, aliases=("read_multiple_files",), tags=ROOT)
 def read_files(
     desk: Desk,
     run: Run,

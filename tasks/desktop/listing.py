@@ -14,6 +14,7 @@ from tasks.confined import TEMPORARY_SUFFIX, Confined, Place
 from tasks.desktop.desk import Desk
 from tasks.desktop.effects import stop_if_asked
 from tasks.desktop.reading import read_whole
+from tasks.desktop.remembered import ROOT
 from tasks.operation import Run, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
@@ -93,7 +94,7 @@ class AllowedRoots(msgspec.Struct, frozen=True, kw_only=True):
     max_tree_entries: int
 
 
-@operation(effect=Effect.READ, time_limit_s=30)
+@operation(effect=Effect.READ, time_limit_s=30, tags=ROOT)
 def list_directory(
     desk: Desk,
     run: Run,
@@ -126,7 +127,7 @@ def list_directory(
     return Listing(path=place.path, entries=entries, truncated=False, next_cursor=None)
 
 
-@operation(effect=Effect.READ, time_limit_s=30, aliases=("get_file_info",))
+@operation(effect=Effect.READ, time_limit_s=30, aliases=("get_file_info",), tags=ROOT)
 def file_info(
     desk: Desk,
     run: Run,

@@ -17,6 +17,7 @@ from tasks.desktop.desk import Desk
 from tasks.desktop.effects import PointOfNoReturn, stop_if_asked
 from tasks.desktop.journal import change
 from tasks.desktop.listing import kind_of
+from tasks.desktop.remembered import ROOT
 from tasks.desktop.trees import Tally, open_folder_at, remove_litter, remove_tree
 from tasks.identity import Identity, identity_at
 from tasks.operation import Run, operation
@@ -62,7 +63,7 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     folders: int | None
 
 
-@operation(effect=Effect.IDEMPOTENT, time_limit_s=10, aliases=("create_directory",))
+@operation(effect=Effect.IDEMPOTENT, time_limit_s=10, aliases=("create_directory",), changes=ROOT)
 def make_directory(
     desk: Desk,
     run: Run,
@@ -98,7 +99,9 @@ def _was_done(desk: Desk, run: Run, **_arguments: Any) -> Any:
 
 # Not idempotent: a second attempt would not find the source, or would move what has taken its name since. A moved
 # file is still the same inode, so the journal can tell whether it was moved.
-@operation(effect=Effect.VERIFIABLE, time_limit_s=30, marks_effect=True, probe=_was_done, destructive=True)
+@operation(
+    effect=Effect.VERIFIABLE, time_limit_s=30, marks_effect=True, probe=_was_done, destructive=True, changes=ROOT
+)
 def move(
     desk: Desk,
     run: Run,
@@ -158,7 +161,9 @@ def move(
 
 # Not idempotent: a second attempt would remove what somebody has put there since. The journal knows which inode was to
 # go; a second attempt goes on where the first one stopped if it is still there.
-@operation(effect=Effect.VERIFIABLE, time_limit_s=120, marks_effect=True, probe=_was_done, destructive=True)
+@operation(
+    effect=Effect.VERIFIABLE, time_limit_s=120, marks_effect=True, probe=_was_done, destructive=True, changes=ROOT
+)
 def delete(
     desk: Desk,
     run: Run,

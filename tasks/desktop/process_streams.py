@@ -10,6 +10,7 @@ from tasks.confined import shown
 from tasks.desktop.commands import Raw
 from tasks.desktop.desk import Desk
 from tasks.desktop.process_states import ProcessOutput, ProcessWritten, SessionId, refuse_ended, state_of
+from tasks.desktop.remembered import ROOT
 from tasks.desktop.session import InputClosed, InputFull
 from tasks.operation import Run, operation
 from tasks.text import printable
@@ -56,7 +57,14 @@ async def process_read(
     )
 
 
-@operation(effect=Effect.ONCE, time_limit_s=15.0, marks_effect=True, session_argument="session_id", destructive=True)
+@operation(
+    effect=Effect.ONCE,
+    time_limit_s=15.0,
+    marks_effect=True,
+    session_argument="session_id",
+    destructive=True,
+    changes=ROOT,
+)
 async def process_write(
     desk: Desk,
     run: Run,

@@ -21,6 +21,7 @@ from tasks.desktop.process_states import (
     refuse_ended,
     state_of,
 )
+from tasks.desktop.remembered import ROOT
 from tasks.desktop.session import Session, Terms
 from tasks.operation import Run, operation
 from tasks.text import printable
@@ -29,7 +30,7 @@ from toolswarm.messages import Effect
 _DAY_S = 86_400.0
 
 
-@operation(effect=Effect.ONCE, time_limit_s=30.0, marks_effect=True, destructive=True)
+@operation(effect=Effect.ONCE, time_limit_s=30.0, marks_effect=True, destructive=True, changes=ROOT)
 async def process_start(
     desk: Desk,
     run: Run,
@@ -85,7 +86,14 @@ async def process_start(
     )
 
 
-@operation(effect=Effect.ONCE, time_limit_s=15.0, marks_effect=True, session_argument="session_id", destructive=True)
+@operation(
+    effect=Effect.ONCE,
+    time_limit_s=15.0,
+    marks_effect=True,
+    session_argument="session_id",
+    destructive=True,
+    changes=ROOT,
+)
 async def process_signal(
     desk: Desk,
     run: Run,
@@ -108,7 +116,7 @@ async def process_signal(
     return state_of(session)
 
 
-@operation(effect=Effect.IDEMPOTENT, time_limit_s=30.0, session_argument="session_id", destructive=True)
+@operation(effect=Effect.IDEMPOTENT, time_limit_s=30.0, session_argument="session_id", destructive=True, changes=ROOT)
 async def process_stop(desk: Desk, run: Run, *, session_id: SessionId) -> ProcessState:
     """End a session's process and all that it has started.
 

@@ -17,6 +17,7 @@ from tasks.confined import Confined, Place
 from tasks.desktop import globs, literals, ripgrep
 from tasks.desktop.desk import Desk
 from tasks.desktop.finders import FINDERS
+from tasks.desktop.remembered import ROOT
 from tasks.operation import Run, operation
 from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect, canonical
@@ -57,7 +58,7 @@ class Matches(msgspec.Struct, frozen=True, kw_only=True):
     """Files and folders that the worker may not read, as far as the search came."""
 
 
-@operation(effect=Effect.READ, time_limit_s=_TIME_LIMIT_S)
+@operation(effect=Effect.READ, time_limit_s=_TIME_LIMIT_S, tags=ROOT)
 async def search(
     desk: Desk,
     run: Run,

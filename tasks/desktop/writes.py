@@ -16,6 +16,7 @@ from tasks.desktop.encodings import Encoding, encoded, to_bytes
 from tasks.desktop.files import Path
 from tasks.desktop.journal import change
 from tasks.desktop.reading import too_large
+from tasks.desktop.remembered import ROOT
 from tasks.identity import Identity
 from tasks.operation import Run, operation
 from toolswarm.errors import OperationFailed
@@ -52,7 +53,9 @@ def _was_done(desk: Desk, run: Run, **_arguments: Any) -> Any:
 
 # Not idempotent: a second attempt would write over what somebody else has written since the first, and one of
 # mode=create would find its own file and take it for another's when that has been changed.
-@operation(effect=Effect.VERIFIABLE, time_limit_s=30, marks_effect=True, probe=_was_done, destructive=True)
+@operation(
+    effect=Effect.VERIFIABLE, time_limit_s=30, marks_effect=True, probe=_was_done, destructive=True, changes=ROOT
+)
 def write_file(
     desk: Desk,
     run: Run,
@@ -112,7 +115,7 @@ def write_file(
 
 # Not idempotent: what is added twice is there twice. The journal knows which file the append leaves, and the change is
 # one rename, so a probe can tell whether it was done for as long as nobody else has written the file since.
-@operation(effect=Effect.VERIFIABLE, time_limit_s=60, marks_effect=True, probe=_was_done)
+@operation(effect=Effect.VERIFIABLE, time_limit_s=60, marks_effect=True, probe=_was_done, changes=ROOT)
 def append_file(
     desk: Desk,
     run: Run,

@@ -15,6 +15,7 @@ from tasks.droplet.hosts import Hosts
 from tasks.droplet.jobs import job_kill, job_list, job_poll, job_start
 from tasks.droplet.listing import list_directory
 from tasks.droplet.moves import delete, move
+from tasks.droplet.remembered import tag_values
 from tasks.droplet.status import host_status, list_hosts
 from tasks.droplet.upload import upload
 from tasks.operation import Tool
@@ -23,6 +24,7 @@ TOOL = Tool(
     name="droplet",
     open=Hosts.open,
     target=Hosts.target,
+    tag_values=tag_values,
     operations=(
         list_hosts,
         host_status,

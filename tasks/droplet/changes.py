@@ -14,6 +14,7 @@ from tasks.droplet.files import LARGEST_HASHED_BYTES, RemotePath
 from tasks.droplet.folders import make_folders
 from tasks.droplet.hosts import HostName, Hosts
 from tasks.droplet.placing import TURNS, check_replaceable, exists, put, sweep, write_beside
+from tasks.droplet.remembered import HOST
 from tasks.droplet.remote_files import RemoteFiles, remote_files
 from tasks.droplet.remote_paths import RemotePlace
 from tasks.droplet.sftp_wire import Attributes
@@ -69,6 +70,7 @@ class _Wanted(msgspec.Struct, frozen=True, kw_only=True):
     from_context={"host": "host"},
     marks_effect=True,
     destructive=True,
+    changes=HOST,
 )
 def write_file(
     hosts: Hosts,
@@ -126,7 +128,12 @@ def write_file(
 
 
 @operation(
-    effect=Effect.IDEMPOTENT, time_limit_s=30, from_context={"host": "host"}, marks_effect=True, destructive=False
+    effect=Effect.IDEMPOTENT,
+    time_limit_s=30,
+    from_context={"host": "host"},
+    marks_effect=True,
+    destructive=False,
+    changes=HOST,
 )
 def make_directory(
     hosts: Hosts,

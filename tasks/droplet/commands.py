@@ -7,6 +7,7 @@ from msgspec import Meta
 from tasks.droplet.hosts import HostName, Hosts
 from tasks.droplet.order import Mode, order
 from tasks.droplet.outcome import RemoteResult
+from tasks.droplet.remembered import HOST
 from tasks.droplet.run_once import Beginning, errand, probe_once, run_once
 from tasks.operation import Run, operation
 from toolswarm.messages import Effect
@@ -79,6 +80,7 @@ def probe_run(
     from_context={"host": "host"},
     marks_effect=True,
     destructive=True,
+    changes=HOST,
 )
 def run(
     hosts: Hosts,

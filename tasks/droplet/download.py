@@ -15,6 +15,7 @@ from tasks.droplet.files import RemotePath
 from tasks.droplet.hosts import HostName, Hosts
 from tasks.droplet.partial import Partial, partial
 from tasks.droplet.placing import exists
+from tasks.droplet.remembered import HERE
 from tasks.droplet.remote_files import RemoteFiles, remote_files
 from tasks.droplet.sftp_wire import Attributes, OpenFlag
 from tasks.droplet.spelling import spelled
@@ -85,6 +86,7 @@ class _Fetched(NamedTuple):
     from_context={"host": "host"},
     marks_effect=True,
     destructive=True,
+    changes=HERE,
 )
 def download(
     hosts: Hosts,

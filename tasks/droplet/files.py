@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from tasks.confined import shown
 from tasks.droplet.hosts import HostName, Hosts
+from tasks.droplet.remembered import HOST
 from tasks.droplet.remote_files import RemoteFiles, remote_files
 from tasks.droplet.sftp_wire import OpenFlag
 from tasks.droplet.spelling import spelled
@@ -83,7 +84,7 @@ class RemoteStat(msgspec.Struct, frozen=True, kw_only=True):
     untrusted: bool = True
 
 
-@operation(effect=Effect.READ, time_limit_s=60, from_context={"host": "host"})
+@operation(effect=Effect.READ, time_limit_s=60, from_context={"host": "host"}, tags=HOST)
 def read_file(
     hosts: Hosts,
     run: Run,
@@ -133,7 +134,7 @@ def read_file(
     )
 
 
-@operation(effect=Effect.READ, time_limit_s=30, from_context={"host": "host"})
+@operation(effect=Effect.READ, time_limit_s=30, from_context={"host": "host"}, tags=HOST)
 def stat(
     hosts: Hosts,
     run: Run,

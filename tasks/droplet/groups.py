@@ -13,6 +13,7 @@ from tasks.droplet.hosts import Hosts
 from tasks.droplet.inventory import HostEntry
 from tasks.droplet.order import Mode, Order, order
 from tasks.droplet.outcome import RemoteResult
+from tasks.droplet.remembered import HOST
 from tasks.droplet.run_once import Beginning, errand, run_once
 from tasks.operation import Run, operation
 from toolswarm.errors import OperationFailed
@@ -82,7 +83,12 @@ def probe_run_group(
 
 
 @operation(
-    effect=Effect.VERIFIABLE, probe=probe_run_group, time_limit_s=TIME_LIMIT_S, marks_effect=True, destructive=True
+    effect=Effect.VERIFIABLE,
+    probe=probe_run_group,
+    time_limit_s=TIME_LIMIT_S,
+    marks_effect=True,
+    destructive=True,
+    changes=HOST,
 )
 def run_group(
     hosts: Hosts,

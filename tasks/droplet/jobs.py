@@ -25,6 +25,7 @@ from tasks.droplet.job_records import (
 )
 from tasks.droplet.order import Errand, Place, kill_line, list_line, order, poll_line
 from tasks.droplet.outcome import check_begun
+from tasks.droplet.remembered import HOST
 from tasks.droplet.run_once import deliver_job
 from tasks.operation import NOT_DONE, Run, operation
 from toolswarm.errors import OperationFailed
@@ -108,6 +109,7 @@ def probe_job_start(
     from_context={"host": "host"},
     marks_effect=True,
     destructive=True,
+    changes=HOST,
 )
 def job_start(
     hosts: Hosts,
@@ -180,7 +182,7 @@ def job_poll(
         _pause(attempt, min(_LOOK_EVERY_S, give_up_at - time.monotonic()))
 
 
-@operation(effect=Effect.IDEMPOTENT, time_limit_s=60, destructive=True)
+@operation(effect=Effect.IDEMPOTENT, time_limit_s=60, destructive=True, changes=HOST)
 def job_kill(hosts: Hosts, attempt: Run, *, job: JobName) -> JobState:
     """Kill a job with everything in its session.
 

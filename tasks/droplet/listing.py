@@ -11,6 +11,7 @@ from tasks.atomic import TEMPORARY_SUFFIX
 from tasks.confined import shown
 from tasks.droplet.files import RemotePath
 from tasks.droplet.hosts import HostName, Hosts
+from tasks.droplet.remembered import HOST
 from tasks.droplet.remote_files import RemoteFiles, remote_files
 from tasks.droplet.sftp_wire import Named
 from tasks.droplet.spelling import spelled, unspelled
@@ -47,7 +48,7 @@ class RemoteListing(msgspec.Struct, frozen=True, kw_only=True):
     untrusted: bool = True
 
 
-@operation(effect=Effect.READ, time_limit_s=60, from_context={"host": "host"})
+@operation(effect=Effect.READ, time_limit_s=60, from_context={"host": "host"}, tags=HOST)
 def list_directory(
     hosts: Hosts,
     run: Run,

@@ -12,6 +12,7 @@ from tasks.confined import refused, shown
 from tasks.droplet.files import RemotePath
 from tasks.droplet.folders import look_at_tree, remove_tree
 from tasks.droplet.hosts import HostName, Hosts
+from tasks.droplet.remembered import HOST
 from tasks.droplet.remote_files import RemoteFiles, remote_files
 from tasks.droplet.remote_paths import RemotePlace
 from tasks.droplet.sftp_wire import Attributes, Refusal, Status
@@ -81,6 +82,7 @@ def _moved_already(
     marks_effect=True,
     probe=_moved_already,
     destructive=True,
+    changes=HOST,
 )
 def move(
     hosts: Hosts,
@@ -141,6 +143,7 @@ def _deleted_already(
     marks_effect=True,
     probe=_deleted_already,
     destructive=True,
+    changes=HOST,
 )
 def delete(
     hosts: Hosts,

@@ -10,6 +10,7 @@ from tasks.droplet.asking import ask
 from tasks.droplet.hosts import HostName, Hosts
 from tasks.droplet.inventory import not_configured
 from tasks.droplet.order import status_line
+from tasks.droplet.remembered import GLANCE, HOST
 from tasks.operation import Run, operation
 from tasks.text import printable
 from toolswarm.messages import Effect
@@ -104,7 +105,7 @@ def list_hosts(
     )
 
 
-@operation(effect=Effect.READ, time_limit_s=30, from_context={"host": "host"})
+@operation(effect=Effect.READ, time_limit_s=30, from_context={"host": "host"}, tags=HOST, remember=GLANCE)
 def host_status(hosts: Hosts, attempt: Run, *, host: HostName = None) -> HostStatus:
     """Ask a remote host how it is.
 

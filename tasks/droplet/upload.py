@@ -15,6 +15,7 @@ from tasks.droplet.files import RemotePath
 from tasks.droplet.hosts import HostName, Hosts
 from tasks.droplet.partial import read_all
 from tasks.droplet.placing import TURNS, check_replaceable, content_name, exists, finish, put, sweep
+from tasks.droplet.remembered import HOST
 from tasks.droplet.remote_files import RemoteFiles, remote_files
 from tasks.droplet.remote_paths import RemotePlace
 from tasks.droplet.sftp_wire import Attributes, OpenFlag, Refusal
@@ -68,6 +69,7 @@ class _Local(NamedTuple):
     from_context={"host": "host"},
     marks_effect=True,
     destructive=True,
+    changes=HOST,
 )
 def upload(
     hosts: Hosts,

@@ -117,6 +117,16 @@ async def test_a_caller_may_have_it_run_anew_or_leave_no_trace(stack: Stack, fro
     assert (await call(front, "look", label="a")).value == "new"
 
 
+async def test_a_value_that_is_too_large_for_its_result_is_not_remembered_by_its_beginning(
+    stack: Stack, front: Front
+) -> None:
+    results = [await call(front, "much", size_bytes=9_000_000) for _ in range(2)]
+
+    assert {result.meta.cache for result in results} == {"miss"}
+    assert all(result.meta.whole is not None and result.meta.whole.kept for result in results)
+    assert stack.marked() == ["much", "much"]
+
+
 async def test_that_there_is_no_such_thing_is_remembered_until_there_is(stack: Stack, front: Front) -> None:
     first = await call(front, "look", label="a")
     second = await call(front, "look", label="a")

@@ -82,6 +82,13 @@ async def who_am_i(resources: None, run: Run, *, salt: str = "") -> str:
     return f"secret of {run.call.tenant}"
 
 
+@operation(effect=Effect.READ, remember=Remember(ttl_s=60))
+async def much(resources: None, run: Run, *, size_bytes: int) -> str:
+    """Answer more than a result holds."""
+    mark("much")
+    return "a" * size_bytes
+
+
 def _spelled(resources: None, run: Run, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"label": str(arguments.get("label", "")).lower()}
 
@@ -90,5 +97,5 @@ TOOL = Tool(
     name="memo",
     open=lambda configuration: None,
     tag_values=_spelled,
-    operations=(look, look_lazily, look_bravely, look_patiently, change, change_and_hang, who_am_i),
+    operations=(look, look_lazily, look_bravely, look_patiently, change, change_and_hang, who_am_i, much),
 )
