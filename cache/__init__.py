@@ -31,6 +31,8 @@ cache.counts                                                # dict[str, int] of 
 await cache.stats()                                         # dict[str, int] of the cache Redis; empty when it is away
 ```
 
+`BlockingCache(configuration)` has the same methods for threads, without `await`.
+
 `Found`: `answer` (`Answer`: `value` as JSON bytes or `error`, `place`, `cost_s`), `age_s`, `fresh_s` (negative: stale),
 `stale`, `ttl_s`, `tags`, `level` (1 or 2). `Rules` (from `Operation.remember`, overridden by `[cache]`): `ttl_s`,
 `longest_ttl_s`, `stale_s`, `stale_if_error_s`, `negative_ttl_s`, `public`.
@@ -42,6 +44,7 @@ from level 1 not longer than the push takes. What cannot be told to the cache Re
 used twice, so a cache Redis that lost or evicted some remembers nothing wrong: what cannot be compared is not used.
 """
 
+from cache.blocking import BlockingCache as BlockingCache
 from cache.cache import Cache as Cache
 from cache.cache import Change as Change
 from cache.cache import Found as Found
