@@ -18,7 +18,7 @@ from local.probes import HeartbeatProbe, HttpProbe, KeyProbe, RedisProbe, TcpPro
 from local.redis_server import broker_argv, cache_argv, find_server
 from local.service import DrainStage, ServiceSpec, Timing
 from local.state_folder import StateFolder
-from store.configuration import Configuration, Store
+from store.configuration import Cache, Configuration, Store
 from store.connection import celery_url
 from store.sentinel_url import is_sentinel, parse
 from toolswarm.errors import ConfigurationError
@@ -90,6 +90,8 @@ class Planner:
             "TOOLSWARM_STORE__CACHE_URL": cache_url,
             "TOOLSWARM_SIGNING__PUBLIC_KEY_FILE": str(self._keys.public_key_file),
         }
+        if self._configuration.cache.secret_file == Cache().secret_file:
+            self._environment["TOOLSWARM_CACHE__SECRET_FILE"] = str(self._folder.path / "cache.key")
         targets: list[ServiceSpec] = []
         if self._demo:
             targets = self._demo_services()

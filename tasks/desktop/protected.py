@@ -29,6 +29,7 @@ def _ours(configuration: Configuration) -> Iterator[tuple[str, str]]:
     yield "the state folder (local.state)", configuration.local.state
     yield "the workspaces of tenants (desktop.workspaces)", configuration.desktop.workspaces
     yield "the spool (store.spool)", configuration.store.spool
+    yield "the cache's secret (cache.secret_file)", configuration.cache.secret_file
     yield "the signing key (signing.private_key_file)", configuration.signing.private_key_file
 
 
