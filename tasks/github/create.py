@@ -13,7 +13,7 @@ from tasks.github.call import GithubCall
 from tasks.github.client import Clients
 from tasks.github.names import checked_new_name, checked_owner
 from tasks.github.refs import cannot_tell
-from tasks.github.remembered import REPOSITORIES
+from tasks.github.remembered import CHANGES
 from tasks.github.repositories import Repository, described
 from tasks.operation import NOT_DONE, Run, operation
 from toolswarm.errors import OperationFailed
@@ -69,7 +69,7 @@ def _probe_create_repo(clients: Clients, run: Run, **arguments: Any) -> Any:
         return _look(github, wanted, run)
 
 
-@operation(effect=Effect.VERIFIABLE, probe=_probe_create_repo, marks_effect=True, time_limit_s=60, changes=REPOSITORIES)
+@operation(effect=Effect.VERIFIABLE, probe=_probe_create_repo, marks_effect=True, time_limit_s=60, changes=CHANGES)
 def create_repo(
     clients: Clients,
     run: Run,
@@ -125,7 +125,7 @@ def _probe_create_from_template(clients: Clients, run: Run, **arguments: Any) ->
     probe=_probe_create_from_template,
     marks_effect=True,
     time_limit_s=120,
-    changes=REPOSITORIES,
+    changes=CHANGES,
 )
 def create_repo_from_template(
     clients: Clients,

@@ -19,6 +19,12 @@ CHANGES = (*REPO, *REPOSITORIES, *SEARCHES)
 def tag_values(clients: Clients, run: Run, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """The repositories by their full names, which GitHub reads in lower case as well; of a batch all of them."""
     parts = arguments.get("operations") or ()
-    asked = [arguments.get("repo"), *(part.arguments.get("repo") or run.call.context.repo for part in parts)]
+    asked = [_named(arguments), *(_named(part.arguments) or run.call.context.repo for part in parts)]
     with clients.for_call(run) as github:
         return {"repo": sorted({github.full_name(repo).lower() for repo in asked if isinstance(repo, str)})}
+
+
+def _named(arguments: Mapping[str, Any]) -> Any:
+    """The repository that the arguments are about, also one that they make: that it was not there may be remembered."""
+    name, owner = arguments.get("name"), arguments.get("owner")
+    return arguments.get("repo") or (f"{owner}/{name}" if name and owner else name)

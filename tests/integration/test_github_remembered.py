@@ -91,3 +91,13 @@ async def test_that_a_file_is_not_there_is_remembered_until_it_is(front: Front) 
     await call(front, "put_file", repo="weather", path="new.txt", content="text", message="New")
 
     assert "text" in str((await call(front, "get_contents", **wanted)).value)
+
+
+async def test_that_a_repository_is_not_there_is_remembered_until_it_is_made(front: Front) -> None:
+    first, second = await how(front, "get_repo", repo="fresh"), await how(front, "get_repo", repo="ann/Fresh")
+
+    await call(front, "create_repo", name="fresh")
+    found = await call(front, "get_repo", repo="fresh")
+
+    assert (first, second) == ("miss", "miss")  # spelled otherwise: another name, the same repository
+    assert found.error is None
