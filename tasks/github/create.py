@@ -226,6 +226,9 @@ def _look(github: GithubCall, wanted: _Wanted, run: Run) -> object:
         raise cannot_tell(f"repository {wanted.full_name} was made shortly before this call began")
     if ((made.description or "").strip(), made.private) != (wanted.description.strip(), wanted.private):
         raise cannot_tell(f"repository {wanted.full_name} was made just now, but not as this call wanted it")
+    template: dict[str, Any] = data.get("template_repository") or {}
+    if str(template.get("full_name", "")).lower() != (wanted.template or "").lower():
+        raise cannot_tell(f"repository {wanted.full_name} was made just now, but from another template or none")
     if not (github.is_own(wanted.owner) or _is_first_author(github, wanted)):
         raise cannot_tell(f"repository {wanted.full_name} was made just now, but maybe by somebody else")
     return _shown(github, data, template=wanted.template)
@@ -276,10 +279,8 @@ def _has_files(github: GithubCall, full_name: str) -> bool:
         return bool(_commits(github, full_name, 1))
     except OperationFailed:
         return False  # the repository is made, whatever this says
-    except GithubException as error:
-        if error.status >= 500:
-            return False
-        raise
+    except GithubException:
+        return False
 
 
 def _commits(github: GithubCall, full_name: str, most: int) -> list[dict[str, Any]]:

@@ -12,8 +12,9 @@ from tasks.github.arguments import Branch, Message, Repo
 from tasks.github.call import GithubCall
 from tasks.github.client import Clients
 from tasks.github.files import decoded
+from tasks.github.marker import earliest
 from tasks.github.names import checked_branch, checked_path, checked_sha
-from tasks.github.refs import branch_or_default, head_of
+from tasks.github.refs import branch_or_default, cannot_tell, head_of
 from tasks.github.remembered import CHANGES
 from tasks.operation import NOT_DONE, Run, operation
 from tasks.text import without_hidden
@@ -21,8 +22,9 @@ from toolswarm.errors import OperationFailed
 from toolswarm.messages import Effect
 
 _MOST_FILES = 300
-_LOOKED_AT = 50
-"""How many commits of the branch a probe looks at."""
+_PAGE = 100
+_MOST_PAGES = 10
+"""How many pages of the branch's commits since the call began a probe looks at; of more it could not tell."""
 TRAILER = "Toolswarm-Call"
 """The last line of the commit's message: by it a repeated call finds its own commit."""
 
@@ -34,7 +36,8 @@ class FileChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     content: str | None = None
     """The whole new content; none removes the file."""
     encoding: Literal["utf-8", "base64"] = "utf-8"
-    executable: bool = False
+    executable: bool | None = None
+    """None: as the file is now, and a new one is not executable."""
 
 
 class Pushed(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +55,16 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Object(msgspec.Struct):
     sha: str
+
+
+class _Item(msgspec.Struct):
+    path: str
+    mode: str
+
+
+class _Tree(msgspec.Struct):
+    tree: list[_Item]
+    truncated: bool = False
 
 
 class _Commit(msgspec.Struct):
@@ -113,8 +126,8 @@ def push_files(
     All or nothing: the branch is moved last, and only forward. With `expected_head` it fails with `conflict` when the
     branch stands anywhere else, or somebody pushes meanwhile (GitHub's REST API has no way to notice one who resets it
     to an older commit in that moment); without it the named files are overwritten, whatever they are.
-    `Toolswarm-Call: ID` is added to the message. Takes five requests, one more when `branch` is left out, and one more
-    for each file given as base64.
+    `Toolswarm-Call: ID` is added to the message. Takes six requests, one more when `branch` is left out, one more for
+    each file given as base64, and one less when every file that is written says whether it is `executable`.
     """
     with clients.for_call(run) as github:
         target = _target(
@@ -164,7 +177,7 @@ def _target(
     if branch is not None:
         checked_branch(branch)
     if expected_head is not None:
-        checked_sha(expected_head, "expected_head")
+        expected_head = checked_sha(expected_head, "expected_head")
     name = github.full_name(repo)
     where = branch_or_default(github, name, branch)
     github.about(f"branch {shown(where)} of {name}")
@@ -180,7 +193,8 @@ def _target(
 def _prepared(github: GithubCall, target: _Target, head: str) -> str:
     """The commit, of which nobody knows before a branch stands at it."""
     base = msgspec.convert(github.json("GET", target.path(f"commits/{head}")), _Commit)
-    entries = [_entry(github, target, change) for change in target.files]
+    runnable = _runnable(github, target, base.tree.sha)
+    entries = [_entry(github, target, change, runnable) for change in target.files]
     tree = msgspec.convert(
         github.json("POST", target.path("trees"), body={"base_tree": base.tree.sha, "tree": entries}), _Object
     )
@@ -188,12 +202,35 @@ def _prepared(github: GithubCall, target: _Target, head: str) -> str:
     return msgspec.convert(github.json("POST", target.path("commits"), body=body), _Object).sha
 
 
-def _entry(github: GithubCall, target: _Target, change: FileChange) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "path": change.path,
-        "mode": "100755" if change.executable else "100644",
-        "type": "blob",
-    }
+def _runnable(github: GithubCall, target: _Target, tree: str) -> frozenset[str]:
+    """Paths that are executable now, when a change asks for it by not saying.
+
+    Raises:
+        OperationFailed: `too_large`, when the repository has more files than GitHub lists at once.
+    """
+    asking = [
+        index for index, change in enumerate(target.files) if change.content is not None and change.executable is None
+    ]
+    if not asking:
+        return frozenset()
+    listed = msgspec.convert(github.json("GET", target.path(f"trees/{tree}"), parameters={"recursive": "1"}), _Tree)
+    missing = {target.files[index].path: index for index in asking} if listed.truncated else {}
+    for item in listed.tree:
+        missing.pop(item.path, None)
+    for index in missing.values():
+        argument = f"files[{index}].executable"
+        raise OperationFailed(
+            f"{target.repo} has more files than GitHub lists at once: say {argument}, true or false",
+            code="too_large",
+            before_effect=True,
+            argument=argument,
+        )
+    return frozenset(item.path for item in listed.tree if item.mode == "100755")
+
+
+def _entry(github: GithubCall, target: _Target, change: FileChange, runnable: frozenset[str]) -> dict[str, Any]:
+    executable = change.path in runnable if change.executable is None else change.executable
+    entry: dict[str, Any] = {"path": change.path, "mode": "100755" if executable else "100644", "type": "blob"}
     if change.content is None:
         return entry | {"sha": None}
     if change.encoding == "utf-8":
@@ -231,12 +268,34 @@ def _moved(target: _Target, head: str | None) -> OperationFailed:
 
 
 def _look(github: GithubCall, target: _Target, run: Run) -> object:
-    """The call's own commit among the last ones of the branch."""
-    found = github.repository(target.repo).get_commits(sha=target.branch)
-    for commit in github.page(found, key="", limit=_LOOKED_AT).items:
-        if commit.commit.message.rstrip().endswith(f"{TRAILER}: {run.call.id}"):
-            return _pushed(github, target, commit.sha)
+    """The call's own commit, the oldest with its trailer that is by the credential: a message can be copied.
+
+    Raises:
+        OperationFailed: `cannot_tell`, when so much was pushed since that it may be further back.
+    """
+    since = earliest(run)
+    parameters = {"sha": target.branch, "per_page": str(_PAGE)} | ({"since": since} if since else {})
+    own: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for page in range(1, _MOST_PAGES + 1):
+        rows = github.json("GET", f"/repos/{target.repo}/commits", parameters=parameters | {"page": str(page)})
+        own += [row for row in rows if row["commit"]["message"].rstrip().endswith(f"{TRAILER}: {run.call.id}")]
+        if len(rows) < _PAGE:
+            break
+    author = github.own_author() if own else ""
+    if author:
+        own = [row for row in own if _author_of(row) in ("", author.lower())]
+    if own:
+        return _pushed(github, target, str(own[-1]["sha"]))
+    if len(rows) == _PAGE:
+        raise cannot_tell(f"very many commits came to branch {shown(target.branch)} since this call began")
     return NOT_DONE
+
+
+def _author_of(row: dict[str, Any]) -> str:
+    """The login in small letters; empty when no account has the commit's address."""
+    author: dict[str, Any] = row.get("author") or {}
+    return str(author.get("login", "")).lower()
 
 
 def _pushed(github: GithubCall, target: _Target, commit: str) -> Pushed:

@@ -4,11 +4,15 @@ GitHub takes several `repo:` for "any of these", and `a OR b` with a qualifier b
 qualifier": both would lead out. So the scope comes first, and nothing after it may name a scope or say OR.
 """
 
+import re
+
 import msgspec
 
 from tasks.github.query_words import names_a_scope, outside_quotes, qualifier_key
 
 _OR = frozenset(("or", "|", "||"))
+_ONE_PHRASE = re.compile(r'-?(?:[A-Za-z-]+:)?"[^"]*"')
+"""`"a b"` or `label:"a b"`, or one of these with a minus before it."""
 _GROUPING = frozenset("()[]{}|")
 
 
@@ -43,6 +47,8 @@ def confined(tokens: list[str], scope: Scope) -> tuple[list[str], list[str]]:
 
 
 def _leads_out(token: str) -> bool:
+    if '"' in token and _ONE_PHRASE.fullmatch(token) is None:
+        return True  # `a"b"OR"c"`: where GitHub ends the words of this is not ours to guess
     return names_a_scope(token) or outside_quotes(token).strip() in _OR or '\\"' in token
 
 

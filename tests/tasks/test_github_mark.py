@@ -110,6 +110,18 @@ def test_a_repository_that_was_made_just_before_the_call_is_not_adopted(
     assert (caught.value.failure_code, caught.value.failure_retryable) == ("cannot_tell", False)
 
 
+def test_a_repository_from_no_template_is_not_taken_for_one_from_a_template(
+    calls: GithubCalls, fake_github: FakeGithub
+) -> None:
+    run = calls.run()
+    calls.do("create_repo", name="new")
+
+    with pytest.raises(OperationFailed) as caught:
+        calls.probe("create_repo_from_template", run, template="acme/tmpl", name="new")
+
+    assert caught.value.failure_code == "cannot_tell"
+
+
 @pytest.mark.parametrize("with_readme", [True, False])
 def test_an_organizations_repository_by_somebody_else_is_not_adopted(
     fake_github: FakeGithub, calls: GithubCalls, with_readme: bool

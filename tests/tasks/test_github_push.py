@@ -5,10 +5,12 @@ from collections.abc import Generator
 import pytest
 import requests
 
+from tasks.operation import NOT_DONE
 from tests.servers.github import ALICE_TOKEN, FakeGithub, populate
 from tests.servers.github_faults import bad_gateway
 from tests.servers.scripted_http import Heard, Say, scripted
 from tests.tasks.github_calls import GithubCalls, filled, github_calls
+from toolswarm.errors import OperationFailed
 
 REPO = "alice/demo"
 
@@ -46,7 +48,7 @@ def test_several_files_are_one_commit(calls: GithubCalls, fake_github: FakeGithu
     assert fake_github.content(REPO, "x.bin") == b"\x00\xff"
     assert fake_github.content(REPO, "src/app.py") is None
     assert fake_github.content(REPO, "docs/guide.md") == b"Read me.\n"
-    assert pushed.api_requests == 6
+    assert pushed.api_requests == 7
 
 
 def test_a_branch_that_has_moved_is_left_alone(calls: GithubCalls, fake_github: FakeGithub) -> None:
@@ -125,7 +127,7 @@ def test_a_push_in_between_is_not_overwritten(given: bool, argument: str) -> Non
 
 @pytest.mark.parametrize(
     ("more", "requests_sent"),
-    [({"branch": "main"}, 5), ({"branch": "main", "expected_head": "HEAD"}, 5), ({}, 6)],
+    [({"branch": "main"}, 6), ({"branch": "main", "expected_head": "HEAD"}, 6), ({}, 7)],
 )
 def test_a_push_takes_as_many_requests_as_its_page_says(
     calls: GithubCalls, fake_github: FakeGithub, more: dict[str, str], requests_sent: int
@@ -136,6 +138,58 @@ def test_a_push_takes_as_many_requests_as_its_page_says(
 
     assert pushed.api_requests == len(fake_github.requests) == requests_sent
     assert (pushed.branch, pushed.untrusted) == ("main", True)
+
+
+def test_an_expected_head_may_be_in_capitals(calls: GithubCalls, fake_github: FakeGithub) -> None:
+    files = [{"path": "a", "content": "b", "executable": False}]
+
+    pushed = calls.do(
+        "push_files", repo=REPO, branch="main", files=files, message="m", expected_head=_head(fake_github).upper()
+    )
+
+    assert (_head(fake_github), pushed.api_requests) == (pushed.commit, 5)
+
+
+def test_a_file_stays_executable_unless_it_is_said_otherwise(calls: GithubCalls, fake_github: FakeGithub) -> None:
+    script = {"path": "run.sh", "content": "#!/bin/sh\n"}
+
+    def pushed_mode(**more: object) -> str:
+        calls.do("push_files", repo=REPO, branch="main", files=[script | more], message="m")
+        entry = fake_github.find(REPO).git.find(_head(fake_github), "run.sh")
+        assert entry is not None
+        return entry.mode
+
+    modes = [pushed_mode(), pushed_mode(executable=True), pushed_mode(), pushed_mode(executable=False)]
+
+    assert modes == ["100644", "100755", "100755", "100644"]
+
+
+def test_a_copied_message_is_not_taken_for_the_calls_own_commit(calls: GithubCalls, fake_github: FakeGithub) -> None:
+    run = calls.run()
+    arguments = {"repo": REPO, "branch": "main", "files": [{"path": "a", "content": "b"}], "message": "m"}
+    copied = f"m\n\nToolswarm-Call: {run.call.id}"
+    fake_github.push(REPO, {"a": "theirs"}, message=copied, by="bob")
+    before = calls.probe("push_files", run, **arguments)
+    pushed = calls.do("push_files", run, **arguments)
+    fake_github.push(REPO, {"a": "picked"}, message=copied, by="alice")
+
+    found = calls.probe("push_files", run, **arguments)
+
+    assert before is NOT_DONE
+    assert found.commit == pushed.commit
+
+
+def test_a_branch_with_too_many_new_commits_to_tell_is_not_pushed_to_again(
+    calls: GithubCalls, fake_github: FakeGithub
+) -> None:
+    run = calls.run()
+    for number in range(1000):
+        fake_github.push(REPO, {"count": str(number)})
+
+    with pytest.raises(OperationFailed) as caught:
+        calls.probe("push_files", run, repo=REPO, branch="main", files=[{"path": "a", "content": "b"}], message="m")
+
+    assert caught.value.failure_code == "cannot_tell"
 
 
 def test_the_effect_begins_only_when_the_branch_is_moved(calls: GithubCalls, fake_github: FakeGithub) -> None:

@@ -82,6 +82,10 @@ def test_a_cursor_of_another_search_is_refused(calls: GithubCalls, fake_github: 
         '"a"repo:acme/weather keys',
         "issues in repo acme/weather about keys",
         "(keys) org:acme",
+        'login"a"OR"keys"',
+        '"x"OR"keys"',
+        'label:"x"OR"keys"',
+        '-"x"|"keys"',
     ],
 )
 def test_a_search_pinned_to_a_repository_finds_nothing_elsewhere(
