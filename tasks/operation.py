@@ -19,6 +19,9 @@ as the tool's `tag_values` spells them: the same thing must have the same name i
 A `verifiable` operation has a `probe` with the same parameters: it looks whether an earlier attempt, whose end nobody
 saw, had its effect. It returns what the operation would have returned, or NOT_DONE: then the operation is run. When it
 cannot tell it raises OperationFailed, and the call's outcome is `unknown`.
+
+An operation that has to ask somebody raises InputRequired, and is called again with the answers in the argument that
+`answers_argument` names (of type `Answers | None`). Until it has what it needs it changes nothing.
 """
 
 import hashlib
@@ -29,11 +32,13 @@ from typing import Any, Final, Protocol, TypeVar, get_type_hints
 import msgspec
 
 from store.configuration import Configuration
-from toolswarm.errors import InvalidArguments, ToolswarmError
+from toolswarm.errors import InvalidArguments, OperationFailed, ToolswarmError
 from toolswarm.messages import Effect, Operation, Remember, ToolCall, canonical
 
 T = TypeVar("T")
 _NEVER = Remember()
+INPUT_REQUIRED: Final = "input_required"
+"""The code of a call that ended because its operation asks something."""
 
 
 class _NotDone:
@@ -58,6 +63,25 @@ class Postponed(ToolswarmError):
         super().__init__(message, **details)
         self.delay_s = delay_s
         self.failure_code = code
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """What was answered to an operation that asked, and what it noted when it did."""
+
+    responses: dict[str, Any]
+    """By the name of the request: `{"action": "accept", "content": {…}}` and the like."""
+    state: str | None = None
+
+
+class InputRequired(OperationFailed):
+    """The operation asks before it goes on; nothing was changed.
+
+    `requests` are those of MCP: name -> `{"method": "elicitation/create", "params": {…}}`. `state` comes back with the
+    answers; callers over MCP cannot read or change it.
+    """
+
+    def __init__(self, message: str, /, *, requests: Mapping[str, Mapping[str, Any]], state: str | None = None) -> None:
+        super().__init__(message, code=INPUT_REQUIRED, before_effect=True, requests=dict(requests), state=state)
 
 
 class Run(Protocol):
@@ -134,6 +158,7 @@ class OperationDeclaration:
         probe: Callable[..., Any] | None,
         session_argument: str,
         destructive: bool,
+        answers_argument: str,
     ) -> None:
         if (effect is Effect.VERIFIABLE) != (probe is not None):
             raise TypeError(f"{function.__name__}: a verifiable operation has a probe, and no other has one")
@@ -145,6 +170,7 @@ class OperationDeclaration:
         self.probe = probe
         self.session_argument = session_argument
         self.destructive = destructive
+        self.answers_argument = answers_argument
         self.name = function.__name__
         self.effect = effect
         self.time_limit_s = time_limit_s
@@ -157,6 +183,9 @@ class OperationDeclaration:
         self.marks_effect = marks_effect
         self.is_async = inspect.iscoroutinefunction(function)
         self._arguments = _arguments_struct(function)
+        self._result = _result_schema(function)
+        if answers_argument and answers_argument not in self._arguments.__struct_fields__:
+            raise TypeError(f"{function.__name__}: there is no argument {answers_argument!r} for answers")
 
     def describe(self, tool: str, edition: str = "") -> Operation:
         """The entry of the catalogue; `edition` stands for all that answers depend on beside the declaration."""
@@ -168,17 +197,19 @@ class OperationDeclaration:
             title=title.rstrip("."),
             description=inspect.cleandoc(self.function.__doc__ or ""),
             parameters=parameters,
+            result=self._result,
             effect=self.effect,
             tags=self.tags,
             changes=self.changes,
             remember=self.remember,
-            version=hashlib.sha256(canonical((parameters, self.tags, edition))).hexdigest()[:16],
+            version=hashlib.sha256(canonical((parameters, self._result, self.tags, edition))).hexdigest()[:16],
             time_limit_s=self.time_limit_s,
             aliases=self.aliases,
             from_context=self.from_context,
             secret_arguments=self.secret_arguments,
             session_argument=self.session_argument,
             destructive=self.destructive,
+            answers_argument=self.answers_argument,
         )
 
     def convert(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,6 +239,7 @@ def operation(
     probe: Callable[..., Any] | None = None,
     session_argument: str = "",
     destructive: bool = False,
+    answers_argument: str = "",
 ) -> Callable[[Callable[..., Any]], OperationDeclaration]:
     """Declare a function as an operation.
 
@@ -216,7 +248,8 @@ def operation(
     field of the context that fills it when the caller leaves it out; such an argument needs a default or is
     required of the caller by the schema all the same. `session_argument` names the argument that holds the id of a
     session (`WORKER.anything`, WORKER being `run.worker`): such calls go to the worker that the session lives in.
-    `destructive` says that it may overwrite or remove what was there.
+    `destructive` says that it may overwrite or remove what was there. `answers_argument` names the argument that has
+    the answers when the operation is called again after it raised InputRequired.
     """
 
     def declare(function: Callable[..., Any]) -> OperationDeclaration:
@@ -234,6 +267,7 @@ def operation(
             probe=probe,
             session_argument=session_argument,
             destructive=destructive,
+            answers_argument=answers_argument,
         )
 
     return declare
@@ -279,6 +313,17 @@ def _arguments_struct(function: Callable[..., Any]) -> type[msgspec.Struct]:
         else:
             fields.append((parameter.name, annotation, parameter.default))
     return msgspec.defstruct(function.__name__, fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def _result_schema(function: Callable[..., Any]) -> dict[str, Any]:
+    """Schema of what the function returns; empty when its annotation says nothing, or no schema can say it."""
+    annotation = get_type_hints(function, include_extras=True).get("return", Any)
+    if annotation in (Any, object):
+        return {}
+    try:
+        return dict(msgspec.json.schema(annotation))
+    except TypeError:
+        return {}
 
 
 def _parameters(arguments: type[msgspec.Struct]) -> dict[str, Any]:

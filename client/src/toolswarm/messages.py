@@ -165,6 +165,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     description: str
     parameters: dict[str, Any]
     """JSON Schema (2020-12) of the arguments, an object that forbids further properties."""
+    result: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    """JSON Schema of the value; empty: it may be anything."""
     effect: Effect = Effect.ONCE
     tags: tuple[str, ...] = ()
     """What a remembered answer depends on, with `{argument}` places: `repo:{repo}`."""
@@ -184,6 +186,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The argument whose value names a session: the call goes to the worker that the session lives in."""
     destructive: bool = False
     """Whether it may overwrite or remove what was there."""
+    answers_argument: str = ""
+    """The argument for answers to what the operation asks: it fails with `input_required`, and is called again."""
 
     @property
     def full_name(self) -> str:
