@@ -69,6 +69,29 @@ class Gateway(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Calls in one POST /v1/calls:batch."""
     broker_timeout_s: float = 2.0
     """After this a silent broker is answered with 503."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Values of `Host` that MCP is served under (`tools.example.org`, `10.0.0.7:*`). None named: on a loopback address
+    `localhost`, `127.0.0.1` and `[::1]`, elsewhere any."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web pages that may use MCP (`https://chat.example.org`), beside those of the gateway's own host."""
+
+
+class Mcp(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """MCP at /mcp."""
+
+    names: Literal["full", "short"] = "full"
+    """How tools are called there: `full` (`desktop_read_file`) or `short` (`read_file`, where only one tool has it)."""
+    answer_bytes: int = 131_072
+    """The longest answer, as JSON; longer ones are cut, and say where the whole is. 128 KB are about 40,000 tokens."""
+    task_after_s: float = 1.0
+    """A client that can hold tasks gets one when its call takes longer than this; the others wait."""
+    task_only: tuple[str, ...] = ()
+    """Operations (`droplet.deploy`) that clients which cannot hold tasks are refused."""
+    sessions: bool = False
+    """Whether clients of 2025-11-25 and before get a session, in which tools can ask them something. A session lives in
+    one gateway: with several, the load balancer has to keep `Mcp-Session-Id` to one of them."""
+    list_ttl_s: float = 60.0
+    """How long clients may keep the list of tools."""
 
 
 class Signing(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,6 +210,7 @@ class Configuration(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     store: Store = Store()
     broker: TaskBroker = TaskBroker()
     gateway: Gateway = Gateway()
+    mcp: Mcp = Mcp()
     signing: Signing = Signing()
     routing: Routing = Routing()
     workers: dict[str, PoolSettings] = msgspec.field(default_factory=dict[str, PoolSettings])

@@ -40,11 +40,13 @@ __all__ = [
     "generation_key",
     "idempotency_key",
     "intake_seen_key",
+    "left_call_key",
     "own_queue",
     "piece_key",
     "popular_key",
     "queue_list",
     "reply_key",
+    "task_key",
     "tool_queue",
     "unacked_index_key",
     "unacked_key",
@@ -183,6 +185,16 @@ def worker_key(name: str) -> str:
 def intake_seen_key(request_id: str) -> str:
     """string, marks an intake request as answered; expires after twice the life of a request."""
     return f"ts:intake:{request_id}"
+
+
+def left_call_key(digest: str) -> str:
+    """string, the id of a call whose MCP client left before it was answered; expires a minute after that."""
+    return f"ts:mcp:left:{digest}"
+
+
+def task_key(task_id: str) -> str:
+    """hash, what an MCP task asked and was answered; expires `retention_s` and a deadline after its last word."""
+    return f"ts:mcp:task:{task_id}"
 
 
 def tool_queue(tool: str) -> str:

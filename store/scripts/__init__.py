@@ -48,6 +48,7 @@ SCRIPTS = {
         "popularity_note",
         "popularity_tell",
         "publish",
+        "put_hash",
         "release",
         "renew",
         "resign",
