@@ -14,6 +14,8 @@ from gateway.drain import Drain
 from gateway.server import PortBusy, Server, listen
 from routing.front import Front
 from store.configuration import Configuration, load
+from store.connection import Broker
+from store.mcp_records import McpRecords
 from toolswarm.errors import ConfigurationError
 
 EXIT_NOT_CONFIGURED = 2
@@ -44,9 +46,14 @@ async def _serve(configuration: Configuration, listener: socket.socket) -> None:
     Authenticator(configuration.gateway.api_key, configuration.gateway.operator_key)
     drain = Drain()
     front = await Front.open(configuration)
+    store = configuration.store
+    broker = Broker(store.broker_url, timeout_s=configuration.gateway.broker_timeout_s)
+    records = McpRecords(broker, retention_s=store.retention_s, call_deadline_s=store.call_deadline_s)
     try:
-        await Server(make_app(front, configuration.gateway, drain), drain).serve(sockets=[listener])
+        app = make_app(front, configuration.gateway, drain, mcp=configuration.mcp, records=records)
+        await Server(app, drain).serve(sockets=[listener])
     finally:
+        await records.close()
         await front.close()
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.requests import Request
 from starlette.routing import Route, Router
@@ -14,10 +14,13 @@ from gateway.bounds import BoundedFront
 from gateway.calls import Calls, json_response
 from gateway.drain import Drain
 from gateway.errors import MethodNotAllowed, NoSuchPath
+from gateway.mcp.endpoint import Endpoint
+from gateway.mcp.server import McpFace
 from gateway.outermost import TEMPLATE, Outermost
 from gateway.tools import Tools
 from routing.front import Front
-from store.configuration import Gateway
+from store.configuration import Gateway, Mcp
+from store.mcp_records import McpRecords
 
 CLOSE_TIMEOUT_S = 0.5
 """What closing connections may add to a shutdown."""
@@ -51,8 +54,10 @@ class Resource:
         return Route(self._template, self)
 
 
-def make_app(front: Front, settings: Gateway, drain: Drain) -> ASGIApp:
-    """The gateway as an ASGI application that closes `front` at its end.
+def make_app(
+    front: Front, settings: Gateway, drain: Drain, *, mcp: Mcp | None = None, records: McpRecords | None = None
+) -> ASGIApp:
+    """The gateway as an ASGI application that closes `front` at its end; without `records` it does not speak MCP.
 
     Raises:
         ConfigurationError: no API key is configured.
@@ -69,9 +74,16 @@ def make_app(front: Front, settings: Gateway, drain: Drain) -> ASGIApp:
         await bounded.ready()
         return json_response({"status": "ready"})
 
+    face = None if records is None else McpFace(bounded, records, gateway=settings, settings=mcp or Mcp(), drain=drain)
+    endpoint = None if face is None else Endpoint(face, settings, mcp or Mcp())
+
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        yield
+        async with AsyncExitStack() as stack:
+            if face is not None and endpoint is not None:
+                await stack.enter_async_context(endpoint.running())
+                stack.push_async_callback(face.close)
+            yield
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await front.close()
@@ -97,6 +109,11 @@ def make_app(front: Front, settings: Gateway, drain: Drain) -> ASGIApp:
         Resource("/healthz", GET=health, HEAD=health),
         Resource("/readyz", GET=readiness, HEAD=readiness),
     ]
+    if endpoint is not None:
+        mcp_at = Resource(
+            "/mcp", POST=known(endpoint.post), GET=known(endpoint.session), DELETE=known(endpoint.session)
+        )
+        resources.insert(0, mcp_at)
     routes = [resource.route() for resource in resources]
     router = Router(routes=routes, default=_no_such_path, redirect_slashes=False, lifespan=lifespan)
     return Outermost(router, drain)

@@ -52,6 +52,12 @@ class Valkey:
     def client(self) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket), protocol=2, socket_timeout=5)
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
