@@ -14,10 +14,11 @@ from tests.servers.stack import API_KEY, Stack
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MCP_PAGE = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -46,3 +47,16 @@ def test_the_commands_and_the_program_of_the_readme_run(environment: dict[str, s
             [sys.executable, str(file)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_the_program_of_the_mcp_page_runs(environment: dict[str, str], tmp_path: Path) -> None:
+    (program,) = blocks("python", MCP_PAGE)
+    file = tmp_path / "example.py"
+    file.write_text(program, encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, str(file)], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "hello" in done.stdout
