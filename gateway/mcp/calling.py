@@ -19,6 +19,7 @@ from gateway.mcp.progress import Lines, Progress, follow
 from gateway.mcp.requests import Asked, asked_of, body_of
 from gateway.mcp.values import refused, result_of, still_running
 from gateway.mcp.waiting import Waiting
+from gateway.mcp.whole import with_whole_value
 from routing.front import Caller
 from store.configuration import Mcp
 from store.mcp_records import left_digest
@@ -106,6 +107,7 @@ class Calling:
         question = question_of(result)
         if question is not None and context.protocol_version >= MODERN:
             return asking.input_required(question, capabilities_of(context)), None
+        result = await with_whole_value(self._front, result, caller)
         shape = listing.shape(result.meta.operation or operation.full_name)
         return result_of(result, shape, self._settings.answer_bytes), question
 

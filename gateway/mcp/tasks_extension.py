@@ -24,6 +24,7 @@ from gateway.mcp.calling import TASKS, Look, caller_of, holds_tasks
 from gateway.mcp.listing import MODERN
 from gateway.mcp.requests import Asked, body_of, round_key
 from gateway.mcp.values import meta_of, result_of
+from gateway.mcp.whole import with_whole_value
 from routing.front import Caller
 from store.mcp_records import McpRecords, TaskRecord
 from toolswarm.errors import CallNotFound, ToolswarmError
@@ -100,6 +101,7 @@ class Tasks:
         if known.error is not None and known.error.code == _CRASHED:
             error = {"code": types.INTERNAL_ERROR, "message": known.error.message}
             return self._envelope(task_id, known, "failed") | {"error": error}
+        known = await with_whole_value(self._front, known, caller)
         shape = (await self._listing()).shape(known.meta.operation)
         return self._envelope(task_id, known, "completed") | {"result": result_of(known, shape, self._answer_bytes)}
 

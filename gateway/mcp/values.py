@@ -13,7 +13,7 @@ from toolswarm.messages import ErrorInfo, ToolResult
 from toolswarm.states import State
 
 CALL_URI = "toolswarm://calls/"
-"""Before the id of a call: the resource that holds its whole result."""
+"""Before the id of a call: the resource that holds its result; with `/value` behind it, its value alone and whole."""
 _DETAILS_BYTES = 16_384
 
 
@@ -22,6 +22,8 @@ def result_of(result: ToolResult, shape: Shape, limit_bytes: int) -> dict[str, A
     if result.status is not State.SUCCEEDED:
         error = result.error or ErrorInfo(code=f"call_{result.status}", message=f"the call ended as {result.status}")
         return _error(ended_text(result.status, error, result.id), error, meta_of(result))
+    if result.meta.whole is not None:
+        return _too_large(result, limit_bytes)
     value = result.value
     if shape is Shape.CONTENT and is_object(value):
         return _content(result, value, limit_bytes)
@@ -33,6 +35,19 @@ def result_of(result: ToolResult, shape: Shape, limit_bytes: int) -> dict[str, A
         content = _cut_content(text, size_bytes, limit_bytes, result.id)
         structured = shrink(structured, limit_bytes)
     return _complete(content, result) | {"structuredContent": structured}
+
+
+def _too_large(result: ToolResult, limit_bytes: int) -> dict[str, Any]:
+    """Of a value of which there is only the beginning: an error, since what is left does not fit its schema."""
+    size_bytes = result.meta.whole.size_bytes if result.meta.whole is not None else 0
+    message = f"the call succeeded, but its answer of {size_bytes} bytes is too large to be given here"
+    error = ErrorInfo(code="answer_too_large", message=message)
+    beginning = result.value.get("beginning", "") if is_object(result.value) else ""
+    text = (
+        f"answer_too_large: {message}. Do not repeat it for the answer alone: ask for less, or read it at "
+        f"{CALL_URI}{result.id}/value while it is kept. It begins:\n{cut_text(str(beginning), limit_bytes)}"
+    )
+    return _error(text, error, meta_of(result))
 
 
 def still_running(result: ToolResult) -> dict[str, Any]:
@@ -89,13 +104,13 @@ def _content(result: ToolResult, value: dict[str, Any], limit_bytes: int) -> dic
 
 def _cut_content(text: str, size_bytes: int, limit_bytes: int, call_id: str) -> list[dict[str, Any]]:
     note = (
-        f"[The answer has {size_bytes} bytes; this is its beginning. The whole can be read at {CALL_URI}{call_id}. "
+        f"[The answer has {size_bytes} bytes; this is its beginning. The whole is at {CALL_URI}{call_id}/value. "
         "Better ask for less: a part, a page, a narrower search.]"
     )
     link = {
         "type": "resource_link",
-        "uri": CALL_URI + call_id,
-        "name": f"result of call {call_id}",
+        "uri": f"{CALL_URI}{call_id}/value",
+        "name": f"value of call {call_id}",
         "mimeType": "application/json",
         "size": size_bytes,
     }

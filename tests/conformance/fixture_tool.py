@@ -172,7 +172,7 @@ async def failing_job(broker: Broker, run: Run) -> str:
 @operation(effect=Effect.READ)
 async def protocol_error_job(broker: Broker, run: Run) -> str:
     """Break instead of answering."""
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(2)
     raise RuntimeError("broken")
 
 

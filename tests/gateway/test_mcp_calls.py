@@ -177,7 +177,33 @@ async def test_a_long_answer_is_cut_and_its_whole_can_be_read(running: Swarm, mo
     assert len(text_of(result)) < 21_000
     content = whole.contents[0]
     assert isinstance(content, types.TextResourceContents)
-    assert json.loads(content.text)["value"] == "x" * 50_000
+    assert json.loads(content.text) == "x" * 50_000
+
+
+async def test_a_value_too_large_for_the_ledger_is_cut_like_others_and_read_in_parts(running: Swarm) -> None:
+    size_bytes = 9_000_000
+    async with connected(running.url) as client:
+        await client.list_tools()
+        result = await client.call_tool("trial_reads_at_length", {"size_bytes": size_bytes})
+        link = result.content[1]
+        assert isinstance(link, types.ResourceLink)
+        read, uri = "", str(link.uri)
+        while uri:
+            found = (await client.read_resource(uri)).contents[0]
+            assert isinstance(found, types.TextResourceContents)
+            read, uri = read + found.text, (found.meta or {}).get("toolswarm/next", "")
+
+    assert not result.is_error
+    assert len(json.dumps(result.structured_content)) < 21_000
+    assert len(json.loads(read)) == size_bytes
+
+
+async def test_a_value_too_large_for_an_answer_says_that_the_call_succeeded(running: Swarm) -> None:
+    async with connected(running.url) as client:
+        result = await client.call_tool("trial_answers_at_length", {"label": "h", "size_bytes": 17_000_000})
+
+    assert result.is_error
+    assert text_of(result).startswith("answer_too_large: the call succeeded")
 
 
 async def test_a_result_that_is_nobodys_is_not_found(running: Swarm) -> None:

@@ -90,7 +90,7 @@ def test_a_long_answer_is_cut_says_so_and_still_fits_its_schema() -> None:
 
     assert len(msgspec.json.encode(answer["structuredContent"])) <= LIMIT
     assert jsonschema_rs.is_valid(schema, answer["structuredContent"])
-    assert f"toolswarm://calls/{result.id}" in text_of(answer)
+    assert f"toolswarm://calls/{result.id}/value" in text_of(answer)
     assert len(text_of(answer).encode()) < LIMIT + 300
     assert answer["content"][1]["type"] == "resource_link"
 
