@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from gateway.json_values import is_object
+from gateway.json_values import is_array, is_object
 from gateway.mcp.naming import Style, names
 from toolswarm.messages import Effect, Operation
 
@@ -114,14 +114,23 @@ def tool(name: str, operation: Operation) -> dict[str, Any]:
         "name": name,
         "title": operation.title,
         "description": operation.description or operation.title,
-        "inputSchema": _input(operation),
+        "inputSchema": _portable(_input(operation)),
         "annotations": annotations(operation),
         "_meta": {"toolswarm/operation": operation.full_name, "toolswarm/effect": operation.effect.value},
     }
     schema = output_schema(operation)
     if schema is not None:
-        entry["outputSchema"] = schema
+        entry["outputSchema"] = _portable(schema)
     return entry
+
+
+def _portable(schema: Any) -> Any:
+    """The schema without `items: false`, as tuples have it: some clients take no schema that is no object."""
+    if is_array(schema):
+        return [_portable(one) for one in schema]
+    if not is_object(schema):
+        return schema
+    return {word: {"not": {}} if word == "items" and one is False else _portable(one) for word, one in schema.items()}
 
 
 def annotations(operation: Operation) -> dict[str, Any]:

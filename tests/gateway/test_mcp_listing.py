@@ -92,6 +92,19 @@ def test_a_type_that_contains_itself_keeps_its_name() -> None:
     assert tool("x", found)["outputSchema"] == {**tree, "$defs": {"Tree": tree}}
 
 
+def test_no_schema_is_a_bare_false() -> None:
+    @operation(effect=Effect.READ)
+    def load(resources: None, run: Run) -> tuple[float, float]:
+        """Give two numbers."""
+        return 0.1, 0.2
+
+    schema = tool("x", load.describe("trial"))["outputSchema"]["properties"]["result"]
+
+    assert load.describe("trial").result["items"] is False
+    assert schema["items"] == {"not": {}}
+    assert len(schema["prefixItems"]) == 2
+
+
 def test_content_blocks_have_no_schema() -> None:
     @operation(effect=Effect.READ)
     def picture(resources: None, run: Run) -> Answer:
