@@ -130,7 +130,8 @@ def _portable(schema: Any) -> Any:
         return [_portable(one) for one in schema]
     if not is_object(schema):
         return schema
-    return {word: {"not": {}} if word == "items" and one is False else _portable(one) for word, one in schema.items()}
+    nothing: dict[str, Any] = {"not": {}}
+    return {word: nothing if word == "items" and one is False else _portable(one) for word, one in schema.items()}
 
 
 def annotations(operation: Operation) -> dict[str, Any]:

@@ -179,10 +179,10 @@ async def protocol_error_job(broker: Broker, run: Run) -> str:
 class _ConformanceTool(Tool):
     """Lists one operation with a schema that no signature says."""
 
-    def describe(self) -> list[Operation]:
+    def describe(self, edition: str = "") -> list[Operation]:
         return [
             msgspec.structs.replace(one, parameters=SCHEMA_TOOL) if one.name == json_schema_2020_12_tool.name else one
-            for one in super().describe()
+            for one in super().describe(edition)
         ]
 
 
