@@ -35,7 +35,8 @@ class Desktop(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     machine that cannot give it runs no command."""
     sandbox_metadata: Literal["auto", "hidden", "refused", "open"] = "auto"
     """How modes, owners, times and attributes of files outside are kept from commands, which Landlock does not do.
-    `hidden`: those files are not there (mounts of its own; takes root or user namespaces); `refused`: chmod, chown,
+    `hidden`: those files are not there, except the system's, which are mounted read-only (takes root or user
+    namespaces); `refused`: chmod, chown,
     touch and the like fail on all files, which breaks git and others; `open`: they are not kept; `auto`: the first of
     `hidden` and `refused` that the machine gives."""
     sandbox_read: tuple[str, ...] = ()

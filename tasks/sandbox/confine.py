@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import resource
+import stat
 import tempfile
 from typing import NamedTuple
 
@@ -73,8 +74,11 @@ def confine(request: Request, *, root: int, folder: int) -> InForce:
             _enter_view(request, sandbox, root=root, folder=folder)
         else:
             os.fchdir(folder)
+        shared_memory = (view.SHARED_MEMORY,) if metadata == "hidden" else ()
         temporary = os.open(request.temporary, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         rules = _rules(sandbox, (root, temporary), terminal=request.terminal)
+        for path in shared_memory:
+            _allow(rules, path, landlock.READ | landlock.CHANGE)
         _drop_capabilities()
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         rules.restrict()
@@ -104,6 +108,17 @@ def _enter_view(request: Request, sandbox: Sandbox, *, root: int, folder: int) -
     if not os.path.samestat(temporary, os.stat(request.temporary)):
         raise Refused("its temporary folder is not what it was")  # whatever it is now, Landlock would let be written
     os.fchdir(entered)
+    _look_through_the_view_for_input()
+
+
+def _look_through_the_view_for_input() -> None:
+    """Read nothing from the view's /dev/null: the worker's own leads to the machine's, whose mode could be changed."""
+    given = os.fstat(0)
+    if stat.S_ISCHR(given.st_mode) and given.st_rdev == os.stat(os.devnull).st_rdev:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        if nothing != 0:
+            os.close(nothing)
 
 
 def _limit(request: Request) -> None:

@@ -31,6 +31,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SET_IDS = 0o6000
 _IOPRIO_PROCESS = 1
 _NEW_NAMESPACES = 0x7E020080
+_FLAG_REQUESTS = (0x40086602, 0x40046602, 0x401C5820)
+"""FS_IOC_SETFLAGS (of both sizes) and FS_IOC_FSSETXATTR: a file's flags, such as immutable (linux/fs.h)."""
 _PROTOCOLS = (0, socket.IPPROTO_ICMP, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6)
 _TYPE = 0xF
 """The part of a socket's type that is no flag."""
@@ -49,6 +51,21 @@ class AnyBit(NamedTuple):
     def steps(self, skip: int) -> list[Step]:
         """The test; when it does not hold, `skip` steps behind it are left out."""
         return [*_masked(self.argument, self.mask), (_JUMP_EQUAL, skip, 0, 0)]
+
+
+class OneOf(NamedTuple):
+    """Holds when the argument is one of the values."""
+
+    argument: int
+    values: tuple[int, ...]
+
+    def steps(self, skip: int) -> list[Step]:
+        """The test; when it does not hold, `skip` steps behind it are left out."""
+        last = len(self.values) - 1
+        found = [
+            (_JUMP_EQUAL, last - index, 0 if index < last else skip, value) for index, value in enumerate(self.values)
+        ]
+        return [*_masked(self.argument, 0xFFFFFFFF), *found]
 
 
 class NoneOf(NamedTuple):
@@ -74,7 +91,7 @@ class Denial(NamedTuple):
 
     names: tuple[str, ...]
     error: int = errno.EPERM
-    conditions: tuple[AnyBit | NoneOf, ...] = ()
+    conditions: tuple[AnyBit | OneOf | NoneOf, ...] = ()
 
 
 _ALWAYS = (
@@ -116,6 +133,7 @@ _ALWAYS = (
     Denial(("socketpair",), errno.EACCES, (NoneOf(1, (socket.SOCK_STREAM, socket.SOCK_SEQPACKET), _TYPE),)),
 )
 _NO_METADATA = (
+    Denial(("ioctl",), conditions=(OneOf(1, _FLAG_REQUESTS),)),
     Denial(("setxattrat", "removexattrat", "file_setattr"), errno.ENOSYS),
     Denial(
         (
@@ -133,7 +151,17 @@ _NETWORK = (
 )
 
 _X86_64 = (
-    {"open": 2, "socket": 41, "socketpair": 53, "clone": 56, "mkdir": 83, "creat": 85, "chmod": 90, "fchmod": 91}
+    {
+        "open": 2,
+        "ioctl": 16,
+        "socket": 41,
+        "socketpair": 53,
+        "clone": 56,
+        "mkdir": 83,
+        "creat": 85,
+        "chmod": 90,
+        "fchmod": 91,
+    }
     | {"mknod": 133, "setpriority": 141, "init_module": 175, "delete_module": 176, "kexec_load": 246, "add_key": 248}
     | {"request_key": 249, "keyctl": 250, "openat": 257, "mkdirat": 258, "mknodat": 259, "fchmodat": 268}
     | {"unshare": 272, "perf_event_open": 298, "prlimit64": 302, "open_by_handle_at": 304, "setns": 308}
@@ -146,7 +174,16 @@ _X86_64 = (
     | {"lremovexattr": 198, "fremovexattr": 199}
 )
 _AARCH64 = (
-    {"mknodat": 33, "mkdirat": 34, "fchmod": 52, "fchmodat": 53, "openat": 56, "unshare": 97, "kexec_load": 104}
+    {
+        "ioctl": 29,
+        "mknodat": 33,
+        "mkdirat": 34,
+        "fchmod": 52,
+        "fchmodat": 53,
+        "openat": 56,
+        "unshare": 97,
+        "kexec_load": 104,
+    }
     | {"init_module": 105, "delete_module": 106, "setpriority": 140, "socket": 198, "socketpair": 199}
     | {"add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "perf_event_open": 241, "prlimit64": 261}
     | {"open_by_handle_at": 265, "setns": 268, "finit_module": 273, "bpf": 280, "userfaultfd": 282}

@@ -24,6 +24,8 @@ _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _READ_ONLY = 1
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a mount of the command's own)
+"""What programs share among their own processes; each command has one of its own, which ends with it."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -46,6 +48,8 @@ def enter(*, stage: str, system: Iterable[str], read: Iterable[str], write: Iter
     try:
         _mount("view", stage, "tmpfs", _NO_SET_IDS | _NO_DEVICES, "mode=755,size=1m")
         _show_all(stage, staged, system=frozenset(system), read=_both_names(read), write=writable)
+        if os.path.isdir(stage + SHARED_MEMORY) and SHARED_MEMORY not in writable:
+            _mount("shm", stage + SHARED_MEMORY, "tmpfs", _NO_SET_IDS | _NO_DEVICES, "mode=1777,size=64m")
     finally:
         os.close(staged)
     if "/" not in writable:

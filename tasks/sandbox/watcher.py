@@ -137,6 +137,7 @@ class _Watcher:
             self._wait()
         ]
         self._end_tree(grace_s)
+        remove_folder(self._request.temporary)
         self._say(b"gone\n")
 
     def _wait(self) -> str:

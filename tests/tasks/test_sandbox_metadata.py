@@ -268,3 +268,68 @@ def test_a_worker_without_descriptors_tells_that_it_may_be_tried_again(desk: Des
 def test_any_other_error_than_no_descriptors_stays_what_it_is() -> None:
     with pytest.raises(OSError, match="I/O"):
         no_descriptors(OSError(errno.EIO, "I/O"))
+
+
+_ITS_INPUT = """
+import os
+found = os.fstat(0)
+for change in (
+    lambda: os.fchmod(0, found.st_mode & 0o7777),
+    lambda: os.chmod("/proc/self/fd/0", found.st_mode & 0o7777),
+    lambda: os.utime(0, ns=(found.st_atime_ns, found.st_mtime_ns)),
+):
+    try:
+        change()
+        print("changed")
+    except OSError as error:
+        print(type(error).__name__)
+print(os.read(0, 1))
+"""
+
+
+async def test_a_command_without_input_cannot_change_the_machines_null_device(root: Path) -> None:
+    """It changes nothing when it can: the mode and the times are those that are there."""
+    result = await run_argv(open_desk(root), "python3", "-c", _ITS_INPUT)
+
+    assert result.stdout.splitlines() == ["OSError", "OSError", "OSError", "b''"]
+
+
+_SHARED = """
+import multiprocessing, multiprocessing.shared_memory, os
+with multiprocessing.Lock():
+    memory = multiprocessing.shared_memory.SharedMemory(create=True, size=100)
+    print(os.listdir("/dev/shm"))
+    memory.close()
+"""
+
+
+async def test_a_command_has_shared_memory_of_its_own_that_ends_with_it(root: Path) -> None:
+    before = set(os.listdir("/dev/shm"))
+    desk = open_desk(root, sandbox_metadata="hidden")
+
+    first = await run_argv(desk, "python3", "-c", _SHARED)
+    second = await run_argv(desk, "ls", "/dev/shm")
+
+    assert (first.exit_code, second.stdout) == (0, "")
+    assert first.stdout.count("psm_") == 1
+    assert set(os.listdir("/dev/shm")) == before
+
+
+_FLAGS = """
+import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+flags = struct.pack("l", struct.unpack("l", fcntl.ioctl(fd, 0x80086601, bytes(8)))[0])
+try:
+    fcntl.ioctl(fd, 0x40086602, flags)
+    print("set")
+except PermissionError:
+    print("refused")
+"""
+
+
+async def test_where_metadata_is_refused_a_files_flags_are_too(root: Path) -> None:
+    (root / "file").write_text("x")
+
+    result = await run_argv(open_desk(root, sandbox_metadata="refused"), "python3", "-c", _FLAGS, "file")
+
+    assert result.stdout == "refused\n", result.stderr
