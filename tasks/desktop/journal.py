@@ -25,6 +25,8 @@ from toolswarm.messages import ToolCall
 
 _KEPT_AFTER_DEADLINE_S = 60.0
 _NOTES_BETWEEN_SWEEPS = 512
+_WRITTEN_WITHIN_S = 60.0
+"""A note that takes longer was left by a process that is gone."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +105,8 @@ class Journal:
             self._noted += 1
             due = self._noted % _NOTES_BETWEEN_SWEEPS == 1
         if due:
-            self.sweep(folder)
+            for one in [entry for entry in self._folder.iterdir() if entry.is_dir()]:
+                self.sweep(one)
 
     def kept(self, call: ToolCall, kind: str) -> bytes | None:
         """What was kept; None: nothing.
@@ -112,15 +115,19 @@ class Journal:
             OperationFailed: `outcome_unknown` when it may have been lost.
         """
         try:
-            return (self.place(call.tenant) / f"{call.id}.{kind}").read_bytes()
+            content = (self.place(call.tenant) / f"{call.id}.{kind}").read_bytes()
+            msgspec.json.decode(content)
         except FileNotFoundError:
-            pass
-        if _made_at(call.id) < machine_started_at():
-            raise OperationFailed(
-                "nobody saw whether this was done, and the machine was started anew since; look at the files",
-                code="outcome_unknown",
-            )
-        return None
+            if _made_at(call.id) >= machine_started_at():
+                return None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # the power went before all of it was on the disk
+        else:
+            return content
+        raise OperationFailed(
+            "nobody saw whether this was done, and the machine was started anew since; look at the files",
+            code="outcome_unknown",
+        )
 
     def place(self, tenant: str) -> Path:
         """Where the tenant's notes lie, if there are any."""
@@ -142,7 +149,9 @@ class Journal:
             if entry.is_dir(follow_symlinks=False):
                 continue  # atomic batches that are to be put right: `tasks.desktop.undo`
             try:
-                if entry.stat().st_mtime < now:
+                found = entry.stat()
+                being_written = entry.name.startswith(".") and found.st_ctime > now - _WRITTEN_WITHIN_S
+                if found.st_mtime < now and not being_written:
                     os.unlink(entry.path)
             except FileNotFoundError:
                 continue  # another worker sweeps, too

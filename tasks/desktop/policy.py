@@ -80,9 +80,9 @@ class SandboxInForce(msgspec.Struct, frozen=True, kw_only=True):
     landlock_abi: int
     """The version of Landlock that was in force; 0: none."""
     metadata: str
-    """Modes, owners, times and attributes of files outside. `hidden`: the files are not there, except the system's (/usr,
-    /etc, /dev, /proc and /sys among them), which are mounted read-only; `refused`: none can be changed, in your root
-    folder neither, but seen; `open`: as their modes allow."""
+    """Modes, owners, times and attributes of files outside. `hidden`: the files are not there, except the system's
+    (/usr, /etc, /dev, /proc and /sys among them), which are mounted read-only; `refused`: none can be changed, in your
+    root folder neither, but seen; `open`: as their modes allow."""
     network: str
     """`none`, `all`, or the TCP ports that may be connected to."""
     reads: tuple[str, ...]

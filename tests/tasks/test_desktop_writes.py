@@ -270,6 +270,38 @@ def test_notes_lie_outside_of_every_root_and_go_when_their_calls_are_over(tmp_pa
     assert folder.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_note_that_was_torn_by_a_power_cut_is_not_guessed_from(calls: Calls) -> None:
+    run = FakeRun()
+    calls("append_file", run, path="log", content="one\n")
+    (calls.desk.journal.place("default") / f"{run.call.id}.note").write_bytes(b"")
+
+    with pytest.raises(OperationFailed) as caught:
+        calls.probe("append_file", second_attempt(run), path="log", content="one\n")
+
+    assert caught.value.failure_code == "outcome_unknown"
+
+
+def test_a_sweep_leaves_a_note_that_is_being_written(calls: Calls) -> None:
+    folder = calls.desk.journal.folder("default")
+    (folder / ".fresh.note.1").write_bytes(b"{}")
+
+    calls.desk.journal.sweep(folder)
+
+    assert ".fresh.note.1" in os.listdir(folder)
+
+
+def test_the_notes_of_a_tenant_who_writes_no_more_go_with_those_of_others(tmp_path: Path) -> None:
+    quiet = Calls(open_desk(tmp_path / "w"), tenant="quiet")
+    run = FakeRun(tenant="quiet")
+    quiet("append_file", run, path="log", content="one\n")
+    note = quiet.desk.journal.place("quiet") / f"{run.call.id}.note"
+    os.utime(note, (1, 1))
+
+    Calls(open_desk(tmp_path / "w"), tenant="busy")("append_file", path="log", content="one\n")
+
+    assert not note.exists()
+
+
 @pytest.mark.parametrize("mode", ["replace", "create"])
 def test_the_next_attempt_of_a_write_does_not_write_over_what_came_after_it(calls: Calls, mode: str) -> None:
     run = FakeRun()
