@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import ledger
 from benchmarks.reliability_page import PAGE, replace_table, table
 from benchmarks.reliability_rows import CALM_S, ROWS, Row
 from tests.chaos.celery_swarm import celery_trial
@@ -137,7 +138,7 @@ def main(argv: Sequence[str]) -> int:
                 lines.append(asdict(measured))
                 _keep(file, lines)
     lines.sort(key=lambda line: (names.index(line["fault"]), SYSTEMS.index(line["system"])))
-    text = table(lines, {row.name: row.title for row in ROWS})
+    text = table(lines, {row.name: row.title for row in ROWS}) + f"\n\n{ledger.describe()}"
     print(text)
     print(f"written to {file}")
     if options.write:
