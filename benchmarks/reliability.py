@@ -2,7 +2,7 @@
 
 Every line is a swarm of its own: three workers of four slots, twelve callers with one call after the other (reads,
 effects that may repeat, that can be looked for and that must not repeat, and calls whose first attempt fails). After
-3 s the fault is done, twice, 9 s apart. A call is *lost* when nobody was told its end, 60 s (Celery: at least 30 s)
+3 s the fault is done, twice (`--times`), 9 s apart. A call is *lost* when nobody was told its end, 60 s (Celery: at least 30 s)
 after the last call was made. Celery runs in three configurations: `careful` (acks_late, reject_on_worker_lost,
 visibility_timeout 8 s, looked after every second), `default`, and, where RabbitMQ is installed, `rabbitmq`: as careful,
 on a quorum queue with publisher confirms and a delivery limit of 3, results in Redis.
@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks import ledger
 from benchmarks.reliability_page import PAGE, replace_table, table
-from benchmarks.reliability_rows import CALM_S, ROWS, Row
+from benchmarks.reliability_rows import CALM_S, ROWS, TIMES, Row
 from tests.chaos.celery_swarm import celery_trial
 from tests.chaos.history import History
 from tests.chaos.trial import Trial, trial
@@ -92,7 +92,7 @@ def goodput(history: History, began: float) -> float | None:
     return round(median(during) / calm, 3) if during and calm else None
 
 
-async def measure(row: Row, system: str) -> Figures:
+async def measure(row: Row, system: str, *, times: int) -> Figures:
     """One line for one system, on a broker of its own."""
     with contextlib.ExitStack() as held:
         valkey = Valkey(tcp=True)
@@ -111,7 +111,7 @@ async def measure(row: Row, system: str) -> Figures:
             making = celery_trial(stack, row.setup, variant=variant, drain_s=DRAIN_S, rabbit=rabbit)
         async with making as running:
             began = time.monotonic()
-            await row.run(running)
+            await row.run(running, times=times)
         return figures(row, system, running, began)
 
 
@@ -133,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
     for row in ROWS:
         for system in systems(row):
             if row.name in options.faults and system in options.systems and (row.name, system) not in known:
-                measured = asyncio.run(measure(row, system))
+                measured = asyncio.run(measure(row, system, times=options.times))
                 print(f"{row.name} {system}: {measured.verdict}", flush=True)
                 lines.append(asdict(measured))
                 _keep(file, lines)
@@ -162,6 +162,7 @@ def _keep(file: Path, lines: list[dict[str, Any]]) -> None:
 class _Options(argparse.Namespace):
     faults: list[str]
     systems: list[str]
+    times: int
     add_to: Path | None
     write: bool
 
@@ -171,6 +172,7 @@ def _options(argv: Sequence[str]) -> _Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     parser.add_argument("--faults", nargs="+", choices=names, default=names)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--times", type=int, default=TIMES, help="how often each fault is done")
     parser.add_argument("--add-to", type=Path, help="measure what an earlier, broken-off run has not")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
     return parser.parse_args(argv, namespace=_Options())

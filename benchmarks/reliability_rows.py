@@ -57,10 +57,10 @@ class Row:
     rabbitmq: bool = True
     """Whether the fault can be done to RabbitMQ, too."""
 
-    async def run(self, trial: Trial) -> None:
+    async def run(self, trial: Trial, *, times: int = TIMES) -> None:
         """Calm, then the fault, so often."""
         await asyncio.sleep(CALM_S)
-        for _ in range(TIMES):
+        for _ in range(times):
             await self.act(trial)
             await asyncio.sleep(AFTER_S)
 
@@ -93,7 +93,7 @@ async def mixed(trial: Trial) -> None:
 class MixedRow(Row):
     """All faults that both have, once."""
 
-    async def run(self, trial: Trial) -> None:
+    async def run(self, trial: Trial, *, times: int = 1) -> None:
         await asyncio.sleep(CALM_S)
         await self.act(trial)
 
