@@ -3,9 +3,9 @@
 Every line is a swarm of its own: three workers of four slots, twelve callers with one call after the other (reads,
 effects that may repeat, that can be looked for and that must not repeat, and calls whose first attempt fails). After
 3 s the fault is done, twice (`--times`), 9 s apart. A call is *lost* when nobody was told its end, 60 s (Celery: at
-least 30 s) after the last call was made. Celery runs in three configurations: `careful` (acks_late, reject_on_worker_lost,
-visibility_timeout 8 s, looked after every second), `default`, and, where RabbitMQ is installed, `rabbitmq`: as careful,
-on a quorum queue with publisher confirms and a delivery limit of 3, results in Redis.
+least 30 s) after the last call was made. Celery runs in three configurations: `careful` (acks_late,
+reject_on_worker_lost, visibility_timeout 8 s, looked after every second), `default`, and, where RabbitMQ is installed,
+`rabbitmq`: as careful, on a quorum queue with publisher confirms and a delivery limit of 3, results in Redis.
 """
 
 import argparse
