@@ -9,6 +9,9 @@ from store import keys
 from store.connection import Broker, text
 from toolswarm.messages import Operation
 
+_RETRY_FOR_S = 0.5
+"""A connection that lay idle while the broker restarted fails at its first use."""
+
 
 async def publish(broker: Broker, tool: str, operations: list[Operation]) -> None:
     """Say what operations a tool has; repeated with each worker's heartbeat."""
@@ -36,7 +39,7 @@ class Catalogue:
         """
         now = self._clock()
         if now - self._read_at > (self._fresh_s if at_most_s is None else at_most_s):
-            reply = await self._broker.command("HGETALL", keys.CATALOGUE)
+            reply = await self._broker.command("HGETALL", keys.CATALOGUE, retry_for_s=_RETRY_FOR_S)
             stored = {text(reply[at]): reply[at + 1] for at in range(0, len(reply), 2)}
             if stored != self._stored:
                 found = [

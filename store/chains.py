@@ -17,6 +17,8 @@ LONGEST = 10
 MOST = 1000
 """Chains that can be set."""
 _TRIES = 5
+_RETRY_FOR_S = 0.5
+"""A connection that lay idle while the broker restarted fails at its first use."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63})?")
 
 
@@ -79,7 +81,7 @@ class FallbackChains:
 
     async def _read(self) -> None:
         now = self._clock()
-        reply = await self._broker.command("HGETALL", keys.CHAINS)
+        reply = await self._broker.command("HGETALL", keys.CHAINS, retry_for_s=_RETRY_FOR_S)
         stored = {text(reply[at]): reply[at + 1] for at in range(0, len(reply), 2)}
         if stored != self._stored:
             self._set_since = {name: msgspec.json.decode(one, type=tuple[str, ...]) for name, one in stored.items()}

@@ -20,7 +20,7 @@ from store.tool_settings import Github as GithubSettings
 from tasks.github import conditional
 from tasks.github.conditional import Answer
 from tasks.github.credentials import Credential
-from tasks.github.failures import InDoubt, Unanswered, message_of
+from tasks.github.failures import AnswerTooLarge, InDoubt, Unanswered, message_of
 from tasks.github.limits import Limited, delay_s, lesson, limited
 from tasks.github.shared import End, Shared
 from tasks.github.wire import prepared, send
@@ -125,6 +125,11 @@ class Exchange:
             if not error.sent or 400 <= error.status < 500:
                 raise
             raise self._in_doubt(error.message, "upstream_unreachable", **error.details) from None
+        except AnswerTooLarge as error:
+            if self._harmless or 400 <= error.status < 500:
+                raise
+            message = "GitHub's answer to a write is longer than any is; look whether it was done"
+            raise self._in_doubt(message, "answer_too_large", limit_bytes=error.limit_bytes) from None
         if answer.status >= 500:
             message = f"GitHub failed with status {answer.status} after the request was sent; look whether it was done"
             raise self._in_doubt(message, "upstream_failed", status=answer.status)

@@ -25,6 +25,20 @@ class InDoubt(OperationFailed):
         super().__init__(message, code=code, retryable=True, in_doubt=True, **details)
 
 
+class AnswerTooLarge(OperationFailed):
+    """The request was answered with `status`, at greater length than is read."""
+
+    def __init__(self, *, limit_bytes: int, status: int) -> None:
+        super().__init__(
+            f"GitHub's answer has more than {limit_bytes} bytes; ask for less at once",
+            code="answer_too_large",
+            limit_bytes=limit_bytes,
+            before_effect=True,
+        )
+        self.limit_bytes = limit_bytes
+        self.status = status
+
+
 class Unanswered(OperationFailed):
     """No whole answer came; `sent` says whether the request may have arrived."""
 

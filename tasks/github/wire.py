@@ -9,7 +9,7 @@ from requests.utils import requote_uri
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from tasks.github.conditional import Answer
-from tasks.github.failures import Unanswered
+from tasks.github.failures import AnswerTooLarge, Unanswered
 from tasks.operation import Run
 from toolswarm.errors import OperationFailed
 
@@ -30,7 +30,8 @@ def send(
 
     Raises:
         Unanswered: no whole answer came within `timeout_s` of silence and the time that is left to the call.
-        OperationFailed: `answer_too_large`, `time_limit`, `stopped`.
+        AnswerTooLarge: more came than `limit_bytes`.
+        OperationFailed: `time_limit`, `stopped`: nothing was sent.
     """
     patience_s = _patience_s(run, timeout_s)
     url = request.url or ""
@@ -77,17 +78,12 @@ def _leads_away(part: str) -> bool:
 
 
 def _body(response: requests.Response, run: Run, *, limit_bytes: int) -> bytes:
-    ends_at = time.monotonic() + _patience_s(run, run.remaining_s())
+    ends_at = time.monotonic() + run.remaining_s()  # the request is sent: whatever comes now is no refusal
     chunks = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
         chunks += chunk
         if len(chunks) > limit_bytes:
-            raise OperationFailed(
-                f"GitHub's answer has more than {limit_bytes} bytes; ask for less at once",
-                code="answer_too_large",
-                limit_bytes=limit_bytes,
-                before_effect=True,
-            )
+            raise AnswerTooLarge(limit_bytes=limit_bytes, status=response.status_code)
         if time.monotonic() > ends_at or run.stop_requested():
             raise requests.exceptions.ReadTimeout
     return bytes(chunks)

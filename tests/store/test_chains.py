@@ -6,6 +6,7 @@ import pytest
 
 from store.chains import LONGEST, FallbackChains
 from store.connection import Broker
+from tests.servers.valkey import Valkey
 from toolswarm.errors import InvalidRequest
 
 CONFIGURED = {"droplet": ("desktop",)}
@@ -35,6 +36,17 @@ async def test_another_process_sees_it_when_its_copy_is_too_old(broker: Broker) 
 
     assert at_once is before
     assert later == CONFIGURED | {"github": ("desktop",)}
+
+
+async def test_chains_are_read_although_the_connection_that_lay_idle_is_broken(valkey: Valkey, broker: Broker) -> None:
+    chains = FallbackChains(broker, CONFIGURED)
+    await chains.read()
+    valkey.kill()
+    valkey.start()
+
+    again = await chains.read(at_most_s=0.0)
+
+    assert again == CONFIGURED
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ LOST: list[Fault] = [
     reset(after=True),
     Fault(kind="truncate"),
     Fault(kind="garbage", after=True),
+    Fault(kind="endless", after=True),
+    Fault(kind="bomb", after=True),
 ]
 
 
