@@ -85,6 +85,9 @@ StopOnError = Annotated[
 ]
 
 
+_FILE_CHANGES = frozenset(("put_file", "delete_file", "push_files"))
+
+
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
     declaration: OperationDeclaration
     given: Mapping[str, Any]
@@ -205,8 +208,10 @@ def batch_operations(declared: Sequence[OperationDeclaration]) -> tuple[Operatio
         """Do several things in one call, one after the other; they may change something.
 
         Takes any operations of this tool, at most 25. It is no transaction: what was done before a failure stays
-        done, and the result says of each operation whether it succeeded, failed or was not run. After a lost answer
-        the batch is gone through again; what was done is found and not done twice.
+        done, and the result says of each operation whether it succeeded, failed or was not run. No
+        file may be changed twice. After a lost answer the batch is gone through again: what was done is found and not
+        done twice; when a later operation has hidden that (a branch that was created has been pushed to), the batch
+        ends as `unknown`, or as failed with what it could not tell.
         """
         return _Batch(clients, run, _parts(run, operations, all_of_them), stop_on_error=stop_on_error).run()
 
@@ -247,7 +252,22 @@ def _parts(run: Run, operations: Sequence[BatchOperation], allowed: Mapping[str,
         except InvalidArguments as error:
             raise _refused(index, error.message) from error
         parts.append(_Part(declaration=declaration, given=given, arguments=arguments))
+    _refuse_one_file_twice(parts)
     return parts
+
+
+def _refuse_one_file_twice(parts: Sequence[_Part]) -> None:
+    """A probe could not tell what was done first from what was done last."""
+    seen: set[tuple[str, str, str]] = set()
+    for index, part in enumerate(parts):
+        if part.declaration.name not in _FILE_CHANGES:
+            continue
+        paths = [str(part.given["path"])] if "path" in part.given else [one.path for one in part.arguments["files"]]
+        for path in paths:
+            file = str(part.given.get("repo")).lower(), str(part.given.get("branch")), path
+            if file in seen:
+                raise _refused(index, f"{path[:200]!a} is changed by an operation before it; make it one change")
+            seen.add(file)
 
 
 def _refused(index: int, message: str) -> OperationFailed:

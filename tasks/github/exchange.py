@@ -21,7 +21,7 @@ from tasks.github import conditional
 from tasks.github.conditional import Answer
 from tasks.github.credentials import Credential
 from tasks.github.failures import AnswerTooLarge, InDoubt, Unanswered, message_of
-from tasks.github.limits import Limited, delay_s, lesson, limited
+from tasks.github.limits import LONGEST_WAIT_S, Limited, delay_s, lesson, limited, retry_after_s
 from tasks.github.shared import End, Shared
 from tasks.github.wire import prepared, send
 from tasks.operation import Postponed, Run
@@ -103,6 +103,8 @@ class Exchange:
                 answer, lost = None, error
             if answer is not None and answer.status not in _FAILING and answer.status != 202:
                 return answer
+            if answer is not None:
+                self._heed(answer)
             pause_s = _NOT_READY_PAUSE_S if answer is not None and answer.status == 202 else _FIRST_PAUSE_S
             if attempt + 1 < _TRIES:
                 self.pause(pause_s * 2**attempt * (0.5 + _chance.random() / 2))
@@ -117,6 +119,23 @@ class Exchange:
                 before_effect=not self.changed,
             )
         return answer
+
+    def _heed(self, answer: Answer) -> None:
+        """Return when the answer does not name a time to come again.
+
+        Raises:
+            OperationFailed: it does; the call comes again then, and holds no slot meanwhile.
+        """
+        wait_s = retry_after_s(answer.headers.get("retry-after", ""), time.time())
+        if wait_s is not None and wait_s > 0:
+            raise OperationFailed(
+                f"GitHub answers with status {answer.status} and asks to come again in {wait_s:.0f} s",
+                code="upstream_failed",
+                retryable=True,
+                before_effect=not self.changed,
+                status=answer.status,
+                retry_after_s=min(wait_s, LONGEST_WAIT_S),
+            )
 
     def _write(self, verb: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         try:

@@ -43,7 +43,7 @@ def limited(status: int, headers: Mapping[str, str], message: str, *, now: float
     ):
         return None
     primary = used_up and "secondary" not in lowered and "abuse" not in lowered
-    wait_s = _retry_after_s(headers.get("retry-after", ""), now)
+    wait_s = retry_after_s(headers.get("retry-after", ""), now)
     if wait_s is None and primary:
         reset_at = _number(headers.get("x-ratelimit-reset", ""))
         wait_s = None if reset_at is None else reset_at - _clock(headers, now)
@@ -82,7 +82,8 @@ def _clock(headers: Mapping[str, str], now: float) -> float:
     return now if date is None else date
 
 
-def _retry_after_s(retry_after: str, now: float) -> float | None:
+def retry_after_s(retry_after: str, now: float) -> float | None:
+    """Seconds until the time that a `Retry-After` header names; None when it names none."""
     number = _number(retry_after)
     if number is not None or not retry_after:
         return number

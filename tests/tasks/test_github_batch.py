@@ -57,6 +57,16 @@ def test_reads_come_in_order_and_one_that_fails_spoils_nothing(calls: GithubCall
     assert run.effects_begun == 0
 
 
+def test_no_file_is_changed_twice_in_a_batch(calls: GithubCalls, fake_github: FakeGithub) -> None:
+    put = _operation("put_file", repo=DEMO, path="a", content="b", message="m")
+    push = _operation("push_files", repo=DEMO, files=[{"path": "c"}, {"path": "a", "content": "d"}], message="m")
+
+    error = calls.failure("batch_changes", operations=[put, push])
+
+    assert (error.failure_code, error.details["index"]) == ("invalid_arguments", 1)
+    assert fake_github.requests == []
+
+
 def test_the_first_failure_ends_it_when_that_is_wanted(calls: GithubCalls, fake_github: FakeGithub) -> None:
     result = calls.do("batch", operations=[_read(1), _read(99), _read(1)], stop_on_error=True)
 

@@ -59,6 +59,19 @@ def test_a_read_is_tried_three_times_in_all(calls: GithubCalls, server: Scripted
     assert len(server.heard) == 3
 
 
+def test_a_failing_github_that_names_a_time_is_not_asked_before_it(calls: GithubCalls, server: ScriptedHttp) -> None:
+    server.answer = Script(Say(503, {"message": "busy"}, headers={"Retry-After": "60"}))
+
+    error = calls.failure("get_repo", repo="a/b")
+
+    assert (error.failure_code, error.failure_retryable, error.details["retry_after_s"]) == (
+        "upstream_failed",
+        True,
+        60,
+    )
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize("bad", [Say(502), Say(reset=True), Say(200, b"{", promised_bytes=90), Say(202, {})])
 def test_a_read_that_works_the_second_time_is_answered(calls: GithubCalls, server: ScriptedHttp, bad: Say) -> None:
     server.answer = Script(bad, Say(200, [COMMIT]), Say(201, REF))
