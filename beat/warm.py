@@ -21,7 +21,7 @@ from store import keys
 from store.breakers import BreakerRules, Breakers
 from store.configuration import Cache as Settings
 from store.connection import Broker
-from toolswarm.errors import BrokerUnavailable, ToolswarmError, Unavailable
+from toolswarm.errors import BrokerUnavailable, InvalidRequest, ToolswarmError, Unavailable
 from toolswarm.messages import Effect, Operation, SubmitBody, SwarmStatus, ToolResult
 from toolswarm.states import State
 
@@ -157,6 +157,10 @@ class Warmer:
 
     async def _submitted(self, tool: str, one: Popular) -> str:
         """Submit it and see what comes of it, in a word."""
+        operations = {operation.full_name: operation for operation in await self._way_in.operations()}
+        known = operations.get(one.call.operation)
+        if known is None or known.effect is not Effect.READ:
+            raise InvalidRequest("it is no read (any more): nobody asked for it to be run")
         life_s = time_to_refresh_s(one)
         caller = Caller(one.call.tenant, one.call.principal)
         result = await self._way_in.submit(refresh(one, deadline=time.time() + life_s), caller)

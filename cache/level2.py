@@ -121,7 +121,7 @@ class Level2:
         """The id of the call that runs for all who ask the same, and whether it has said that its read began."""
         arguments: list[Argument] = [call_id, rank, max(1, int(lease_s * 1000)), not_this]
         holder, begun = await self._server.script("cache_lease", [self._flight(key)], arguments)
-        return text(holder), begun == b"1"
+        return holder.decode(errors="replace"), begun == b"1"  # what is no call's id is joined by nobody
 
     async def let_go(self, key: Key, call_id: str) -> None:
         """It runs for all no more."""

@@ -9,13 +9,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from redis.exceptions import RedisError
 
 from store import keys
 from store.background import Background
-from store.connection import open_connection, text
+from store.connection import open_connection
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class Link:
                 self._on_lost()
             else:
                 for key in parts[2]:
-                    self._on_change(text(key))
+                    self._on_change(cast("bytes", key).decode(errors="replace"))  # a key of ours is text
         return True
 
     def _note(self, error: BaseException) -> None:

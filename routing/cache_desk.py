@@ -18,7 +18,7 @@ from store.dead import redact
 from toolswarm.cache_messages import CacheEntry, CachePage, CacheRequest, CacheStats, PopularRead
 from toolswarm.errors import BrokerUnavailable, InvalidRequest, ToolswarmError
 from toolswarm.ids import new_call_id
-from toolswarm.messages import Operation, SubmitBody, ToolCall, ToolResult
+from toolswarm.messages import Effect, Operation, SubmitBody, ToolCall, ToolResult
 
 ACTIONS = ("stats", "get", "invalidate", "warm")
 MOST_TAGS = 100
@@ -118,7 +118,7 @@ class CacheDesk:
             now, own = await self._own(tool, tenant, principal)
             wanted = own[: request.limit - len(begun)]
             granted = await self._popularity.claim(tool, wanted, per_minute=self._per_minute)
-            chosen = [one for one in wanted if one.name in granted]
+            chosen = [one for one in wanted if one.name in granted and _is_read(operations.get(one.call.operation))]
             begun += [_shown(one, operations, now) for one in chosen if await self._begin(one)]
         return tuple(begun)
 
@@ -157,6 +157,11 @@ class CacheDesk:
 
     async def _known(self) -> dict[str, Operation]:
         return {one.full_name: one for one in await self._operations()}
+
+
+def _is_read(operation: Operation | None) -> bool:
+    """Whether it may be run although nobody asks: what was a read once may be something else by now."""
+    return operation is not None and operation.effect is Effect.READ
 
 
 def _tools(operations: Mapping[str, Operation], wanted: str | None) -> list[str]:

@@ -56,9 +56,10 @@ class WayIn:
         self.submitted: list[tuple[SubmitBody, Caller]] = []
         self.swarm = SwarmStatus(at=0.0, workers=(worker(4),))
         self.ends: Callable[[], ToolResult] = lambda: ENDED
+        self.catalogue = [ECHO]
 
     async def operations(self) -> list[Operation]:
-        return [ECHO]
+        return self.catalogue
 
     async def status(self) -> SwarmStatus:
         return self.swarm
@@ -208,6 +209,17 @@ async def test_a_call_that_fails_is_not_warmed_again_until_it_is_asked_for_anew(
 
     assert (await beat.popularity.top("trial", 10))[1] == []
     assert await beat.came() == {"failed": 1}
+
+
+async def test_what_was_a_read_when_it_was_popular_and_is_none_any_more_is_not_run(beat: Beat) -> None:
+    await beat.asked("a", ttl_s=0.2, fresh_s=0.1)
+    other = msgspec.structs.replace(ECHO, name="other")
+    beat.way_in.catalogue = [msgspec.structs.replace(ECHO, effect=Effect.ONCE), other]
+
+    await beat.tick()
+
+    assert beat.way_in.submitted == []
+    assert (await beat.popularity.top("trial", 10))[1] == []
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,39 @@ async def test_the_second_time_it_is_found_without_asking_the_cache_redis(
     assert asked <= 3  # our own questions, and a heartbeat
 
 
+async def test_a_flight_that_somebody_spoilt_is_a_call_that_nobody_can_join_and_no_failure(
+    front: Cache, key: Key, cache_server: Valkey
+) -> None:
+    await front.lease(key, "call", rank=0)
+    with cache_server.client() as connected:
+        client: Any = connected
+        for flight in client.keys("ts:flight:*"):
+            _, _, rest = client.get(flight).partition(b"\n")
+            client.set(flight, b"\xff\xfe\n" + rest, ex=30)
+
+    lease = await front.lease(key, "other", rank=0)
+
+    assert lease is not None
+    assert lease.holder == "\ufffd\ufffd"
+
+
+async def test_a_key_that_is_no_text_does_not_cut_the_news_off(
+    front: Cache, worker: Cache, key: Key, cache_server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    await remember(worker, key, b'"text"', TAGS)
+    await in_level_1(front, key)
+    with cache_server.client() as connected:
+        client: Any = connected
+        client.set(b"ts:cached:\xff", b"x", ex=30)
+        client.set(b"ts:cached:\xff", b"y", ex=30)
+
+    await worker.invalidate(TAGS)
+    again = await value_of(front, key)
+
+    assert again is None
+    assert caplog.records == []
+
+
 async def test_after_an_invalidation_nothing_older_is_found_anywhere(front: Cache, worker: Cache, key: Key) -> None:
     await remember(worker, key, b'"old"', TAGS)
     await in_level_1(front, key)
