@@ -35,12 +35,13 @@ class Desktop(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     machine that cannot give it runs no command."""
     sandbox_metadata: Literal["auto", "hidden", "refused", "open"] = "auto"
     """How modes, owners, times and attributes of files outside are kept from commands, which Landlock does not do.
-    `hidden`: those files are not there, except the system's, which are mounted read-only (takes root or user
-    namespaces); `refused`: chmod, chown,
-    touch and the like fail on all files, which breaks git and others; `open`: they are not kept; `auto`: the first of
-    `hidden` and `refused` that the machine gives."""
+    `hidden`: those files are not there, except the system's (/usr, /etc, /dev, /proc and /sys among them), which are
+    mounted read-only (takes root or user namespaces); `refused`: chmod, chown, touch and the like fail on all files,
+    which breaks git and others; `open`: they are not kept; `auto`: the first of `hidden` and `refused` that the machine
+    gives."""
     sandbox_read: tuple[str, ...] = ()
-    """Files and folders that commands may read and execute besides the system's and the tenant's root."""
+    """Files and folders that commands may read and execute besides the system's and the tenant's root; with `hidden`,
+    one that lies in a root cannot be changed by commands."""
     sandbox_write: tuple[str, ...] = ()
     """Files and folders that commands of all tenants may change, too."""
     sandbox_network: bool = False

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class _Keeper:
             self.pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, _FOLDER, "toolswarm-keeper"],
-                {},
+                {"TMPDIR": tempfile.gettempdir()},  # whatever else we have been given is nothing for a command
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
                     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),

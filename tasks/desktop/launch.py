@@ -146,9 +146,10 @@ class Watched(asyncio.Protocol):
         """Raise what was said instead of `ready`."""
         if "ready" in self.report:
             return
-        why = self.report.get("refused", "the command was not prepared")
+        setting, _, why = self.report.get("refused", "- the command was not prepared").partition(" ")
+        hint = "" if setting == "-" else f"; the operator can set {setting}"
         raise OperationFailed(
-            f"the sandbox {profile!r} cannot be had here ({why}); the operator can set desktop.sandbox",
+            f"the sandbox {profile!r} cannot be had here ({why}){hint}",
             code="sandbox_unavailable",
             before_effect=True,
         )

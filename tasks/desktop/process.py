@@ -63,7 +63,8 @@ async def run_watched(job: Job, before_start: Callable[[], Awaitable[None]], tel
             watched.start()
             pipes.feed()
             await asyncio.wait((watched.gone,), timeout=job.timeout_s)
-            timed_out = not watched.gone.done()
+            # One that has ended in time is only being tidied up.
+            timed_out = not watched.gone.done() and not watched.seen_to_end
         finally:
             await watched.end()
             watched.close()

@@ -9,6 +9,8 @@ import os
 import resource
 import stat
 import tempfile
+from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 
 from tasks.beneath import open_beneath
@@ -27,6 +29,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Refused(Exception):
     """The command is not run, because it would run with less of a sandbox than was configured; says why."""
 
+    def __init__(self, why: str, *, setting: str = "") -> None:
+        super().__init__(why)
+        self.setting = setting
+        """The operator's setting that would help, when there is one."""
+
 
 class InForce(NamedTuple):
     """What a process has been put under."""
@@ -37,18 +44,21 @@ class InForce(NamedTuple):
     """How what lies outside keeps its modes, owners, times and attributes: `hidden`, `refused` or `open`."""
 
 
-_machine = {"metadata": "refused"}
-"""What `auto` means here; found by `prepare`."""
-
-
 def prepare() -> None:
     """Do once what each command would have to do again: a process that is forked from this one has it."""
     seccomp.prepare()
     if landlock.abi():
         landlock.Ruleset(tcp=False).close()
-    stage = tempfile.mkdtemp(prefix="toolswarm-view-")
+    with suppress(OSError):  # not now: then each command finds out by itself, or says why it cannot
+        _best_metadata()
+
+
+@cache
+def _best_metadata() -> str:
+    """What `auto` means here; found in the folder that commands have their temporary folders in."""
+    stage = tempfile.mkdtemp(prefix="toolswarm-view-", dir=os.environ.get("TMPDIR"))
     try:
-        _machine["metadata"] = "hidden" if view.is_available(stage) else "refused"
+        return "hidden" if view.is_available(stage) else "refused"
     finally:
         os.rmdir(stage)
 
@@ -67,32 +77,46 @@ def confine(request: Request, *, root: int, folder: int) -> InForce:
         return InForce(0, "open")
     version = landlock.abi()
     if version < sandbox.needs_abi:
-        raise Refused(f"Landlock ABI {version}, needs {sandbox.needs_abi}")
-    metadata = _machine["metadata"] if sandbox.metadata == "auto" else sandbox.metadata
+        raise Refused(f"Landlock ABI {version}, needs {sandbox.needs_abi}", setting="desktop.sandbox")
+    _check_folders(sandbox)
+    metadata = sandbox.metadata
     try:
-        if metadata == "hidden":
-            _enter_view(request, sandbox, root=root, folder=folder)
-        else:
+        if metadata == "auto":
+            metadata = _best_metadata()
+        own = [request.temporary]
+        if metadata != "hidden":
             os.fchdir(folder)
-        shared_memory = (view.SHARED_MEMORY,) if metadata == "hidden" else ()
-        temporary = os.open(request.temporary, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        rules = _rules(sandbox, (root, temporary), terminal=request.terminal)
-        for path in shared_memory:
-            _allow(rules, path, landlock.READ | landlock.CHANGE)
+        elif _enter_view(request, sandbox, root=root, folder=folder):
+            own.append(view.SHARED_MEMORY)
+        folders = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in own]
+        rules = _rules(sandbox, (root, *folders), terminal=request.terminal)
         _drop_capabilities()
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         rules.restrict()
         seccomp.install(network=sandbox.network, metadata=metadata != "refused")
     except OSError as error:
-        raise Refused(f"{error.filename or 'the kernel'}: {error.strerror}") from error
+        setting = "desktop.sandbox_metadata" if metadata == "hidden" else "desktop.sandbox"
+        raise Refused(f"{error.filename or 'the kernel'}: {error.strerror}", setting=setting) from error
     return InForce(version, metadata)
 
 
-def _enter_view(request: Request, sandbox: Sandbox, *, root: int, folder: int) -> None:
-    """Have nothing mounted but what the command may use; its descriptors still lead to the old mounts."""
+def _check_folders(sandbox: Sandbox) -> None:
+    for setting, paths in (("sandbox_read", sandbox.read), ("sandbox_write", sandbox.write)):
+        for path in paths:
+            try:
+                os.stat(path)
+            except OSError as error:
+                raise Refused(f"{path}: {error.strerror}", setting=f"desktop.{setting}") from error
+
+
+def _enter_view(request: Request, sandbox: Sandbox, *, root: int, folder: int) -> bool:
+    """Have nothing mounted but what the command may use; `root` and `folder` still lead to the old mounts.
+
+    Says whether it has shared memory of its own.
+    """
     temporary = os.stat(request.temporary)
     top, inner = (os.readlink(f"/proc/self/fd/{fd}") for fd in (root, folder))
-    view.enter(
+    has_shared = view.enter(
         stage=request.temporary,
         system=sandbox.mounts,
         read=sandbox.read,
@@ -109,6 +133,7 @@ def _enter_view(request: Request, sandbox: Sandbox, *, root: int, folder: int) -
         raise Refused("its temporary folder is not what it was")  # whatever it is now, Landlock would let be written
     os.fchdir(entered)
     _look_through_the_view_for_input()
+    return has_shared
 
 
 def _look_through_the_view_for_input() -> None:

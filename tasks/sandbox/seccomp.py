@@ -31,8 +31,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _SET_IDS = 0o6000
 _IOPRIO_PROCESS = 1
 _NEW_NAMESPACES = 0x7E020080
-_FLAG_REQUESTS = (0x40086602, 0x40046602, 0x401C5820)
-"""FS_IOC_SETFLAGS (of both sizes) and FS_IOC_FSSETXATTR: a file's flags, such as immutable (linux/fs.h)."""
+_FLAG_REQUESTS = (
+    *(0x40086602, 0x40046602, 0x401C5820),  # FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS, FS_IOC_FSSETXATTR
+    *(0x40087602, 0x40047602, 0x40086604),  # FS_IOC_SETVERSION, FS_IOC32_SETVERSION, EXT4_IOC_SETVERSION
+    *(0x40806685, 0x800C6613),  # FS_IOC_ENABLE_VERITY, FS_IOC_SET_ENCRYPTION_POLICY
+)
+"""A file's flags, such as immutable, and the like; a descriptor that only reads is enough to change them."""
 _PROTOCOLS = (0, socket.IPPROTO_ICMP, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6)
 _TYPE = 0xF
 """The part of a socket's type that is no flag."""
@@ -151,17 +155,7 @@ _NETWORK = (
 )
 
 _X86_64 = (
-    {
-        "open": 2,
-        "ioctl": 16,
-        "socket": 41,
-        "socketpair": 53,
-        "clone": 56,
-        "mkdir": 83,
-        "creat": 85,
-        "chmod": 90,
-        "fchmod": 91,
-    }
+    {"open": 2, "socket": 41, "socketpair": 53, "clone": 56, "mkdir": 83, "creat": 85, "chmod": 90, "fchmod": 91}
     | {"mknod": 133, "setpriority": 141, "init_module": 175, "delete_module": 176, "kexec_load": 246, "add_key": 248}
     | {"request_key": 249, "keyctl": 250, "openat": 257, "mkdirat": 258, "mknodat": 259, "fchmodat": 268}
     | {"unshare": 272, "perf_event_open": 298, "prlimit64": 302, "open_by_handle_at": 304, "setns": 308}
@@ -171,19 +165,10 @@ _X86_64 = (
     | {"msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "semtimedop": 220, "mq_open": 240, "mq_unlink": 241}
     | {"chown": 92, "fchown": 93, "lchown": 94, "utime": 132, "utimes": 235, "fchownat": 260, "futimesat": 261}
     | {"utimensat": 280, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197}
-    | {"lremovexattr": 198, "fremovexattr": 199}
+    | {"lremovexattr": 198, "fremovexattr": 199, "ioctl": 16}
 )
 _AARCH64 = (
-    {
-        "ioctl": 29,
-        "mknodat": 33,
-        "mkdirat": 34,
-        "fchmod": 52,
-        "fchmodat": 53,
-        "openat": 56,
-        "unshare": 97,
-        "kexec_load": 104,
-    }
+    {"mknodat": 33, "mkdirat": 34, "fchmod": 52, "fchmodat": 53, "openat": 56, "unshare": 97, "kexec_load": 104}
     | {"init_module": 105, "delete_module": 106, "setpriority": 140, "socket": 198, "socketpair": 199}
     | {"add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "perf_event_open": 241, "prlimit64": 261}
     | {"open_by_handle_at": 265, "setns": 268, "finit_module": 273, "bpf": 280, "userfaultfd": 282}
@@ -192,7 +177,7 @@ _AARCH64 = (
     | {"ioprio_set": 30, "fchownat": 54, "fchown": 55, "utimensat": 88, "sched_setparam": 118}
     | {"sched_setscheduler": 119, "sched_setaffinity": 122, "sched_setattr": 274, "mq_open": 180, "mq_unlink": 181}
     | {"msgget": 186, "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semget": 190, "semctl": 191, "semtimedop": 192}
-    | {"semop": 193, "shmget": 194, "shmctl": 195, "shmat": 196}
+    | {"semop": 193, "shmget": 194, "shmctl": 195, "shmat": 196, "ioctl": 29}
 )
 _EVERYWHERE = {
     "io_uring_setup": 425,

@@ -2,6 +2,8 @@
 
 Landlock does not decide about `stat`, `chmod`, `chown`, `utime` and extended attributes. A read-only mount refuses
 those that change something, and a path that leads nowhere answers `stat` as if nothing had ever been there.
+
+/etc, /dev, /proc and /sys are mounted whole: all that is in them answers `stat`; Landlock alone keeps their contents.
 """
 
 import ctypes
@@ -26,6 +28,7 @@ _AT_FDCWD = -100
 _READ_ONLY = 1
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a mount of the command's own)
 """What programs share among their own processes; each command has one of its own, which ends with it."""
+_SHARED_MEMORY_OPTIONS = "mode=1777,size=64m,nr_inodes=4096"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -33,10 +36,11 @@ class _MountAttributes(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns"))
 
 
-def enter(*, stage: str, system: Iterable[str], read: Iterable[str], write: Iterable[str]) -> None:
+def enter(*, stage: str, system: Iterable[str], read: Iterable[str], write: Iterable[str]) -> bool:
     """Leave this process nothing but these paths: `system` as far as it is there, `read` and `write` without fail.
 
-    `stage` is an empty folder that nobody else uses; it may be one of the paths itself.
+    `stage` is an empty folder that nobody else uses; it may be one of the paths itself. Says whether `SHARED_MEMORY` is
+    one that is made for this process, and ends with it and its children.
 
     Raises:
         OSError: the machine does not give it, or a path is not there.
@@ -47,9 +51,8 @@ def enter(*, stage: str, system: Iterable[str], read: Iterable[str], write: Iter
     staged = os.open(stage, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _mount("view", stage, "tmpfs", _NO_SET_IDS | _NO_DEVICES, "mode=755,size=1m")
-        _show_all(stage, staged, system=frozenset(system), read=_both_names(read), write=writable)
-        if os.path.isdir(stage + SHARED_MEMORY) and SHARED_MEMORY not in writable:
-            _mount("shm", stage + SHARED_MEMORY, "tmpfs", _NO_SET_IDS | _NO_DEVICES, "mode=1777,size=64m")
+        read_only = _both_names(read)
+        has_shared = _show_all(stage, staged, system=frozenset(system), read=read_only, write=writable)
     finally:
         os.close(staged)
     if "/" not in writable:
@@ -61,6 +64,7 @@ def enter(*, stage: str, system: Iterable[str], read: Iterable[str], write: Iter
     _check(_libc.syscall(ctypes.c_long(_SYS_PIVOT_ROOT[machine]), b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", _DETACH), "umount of the old root")
     os.chdir("/")
+    return has_shared
 
 
 @cache
@@ -98,9 +102,13 @@ def _both_names(paths: Iterable[str]) -> frozenset[str]:
     return frozenset(name for path in paths for name in (path, os.path.realpath(path)))
 
 
-def _show_all(stage: str, staged: int, *, system: frozenset[str], read: frozenset[str], write: frozenset[str]) -> None:
-    for path in sorted(system | read | write):  # a folder comes before what lies in it
+def _show_all(stage: str, staged: int, *, system: frozenset[str], read: frozenset[str], write: frozenset[str]) -> bool:
+    has_shared = False
+    for path in sorted(system | read | write | {SHARED_MEMORY}):  # a folder comes before what lies in it
         if path not in read | write:
+            if path == SHARED_MEMORY:
+                has_shared = _show_shared(stage + SHARED_MEMORY)
+                continue
             if not os.path.exists(path):
                 continue
             if os.path.islink(path):
@@ -108,6 +116,15 @@ def _show_all(stage: str, staged: int, *, system: frozenset[str], read: frozense
                 continue
         source = f"/proc/self/fd/{staged}" if path == stage else path
         _show(source, path, stage, writable=path in write)
+    return has_shared
+
+
+def _show_shared(target: str) -> bool:
+    """Hide the machine's shared memory behind an empty one."""
+    if not os.path.isdir(target) or os.path.islink(target):
+        return False  # this machine has none, or has it elsewhere
+    _mount("shared", target, "tmpfs", _NO_SET_IDS | _NO_DEVICES, _SHARED_MEMORY_OPTIONS)
+    return True
 
 
 def _show(source: str, path: str, stage: str, *, writable: bool) -> None:

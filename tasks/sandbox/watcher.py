@@ -8,9 +8,10 @@ process group by `setsid` or a double fork is found, too. When the command itsel
 From the worker, in this order: START; then any number of SIGNAL and a number (one byte); STOP means SIGTERM, and
 SIGKILL after the grace. The end of the socket means SIGKILL at once, or never to start.
 
-To the worker, in lines: `ready ABI METADATA`, when all is prepared and confined, or `refused WHY`; `begun`, when the
-program is being run, or `exec ERRNO` before it; `crowded` when it is killed for its number of processes;
-`ran MICROSECONDS` and `exit CODE` or `signal NUMBER`; and `gone` when nothing of it is left.
+To the worker, in lines: `ready ABI METADATA`, when all is prepared and confined, or `refused SETTING WHY` (the setting
+that would help, or `-`); `begun`, when the program is being run, or `exec ERRNO` before it; `crowded` when it is killed
+for its number of processes; `ran MICROSECONDS` and `exit CODE` or `signal NUMBER`; and `gone` when nothing of it is
+left, its temporary folder neither.
 """
 
 import ctypes
@@ -68,7 +69,8 @@ def watch(given: Descriptors) -> None:
     try:
         os.mkdir(request.temporary, 0o700)
     except OSError as error:
-        os.write(given.control, f"refused its temporary folder cannot be made: {error.strerror}\n".encode())
+        why = Refused(f"its temporary folder {request.temporary} cannot be made: {error.strerror}", setting="TMPDIR")
+        os.write(given.control, _refusal(why))
         return
     try:
         go, begun = os.pipe(), os.pipe()
@@ -76,9 +78,15 @@ def watch(given: Descriptors) -> None:
         os.close(go[0])
         os.close(begun[1])  # the command's copy closes when it is executed
         given.close_for_watcher()
-        _Watcher(request, pid, given.control, go=go[1], begun=begun[0]).run()
+        watcher = _Watcher(request, pid, given.control, go=go[1], begun=begun[0])
+        watcher.run()
     finally:
         remove_folder(request.temporary)
+    watcher.say_gone()
+
+
+def _refusal(error: Refused) -> bytes:
+    return f"refused {error.setting or '-'} {error}\n".encode(errors="backslashreplace")
 
 
 def _fork_command(request: Request, given: Descriptors, go: int) -> int:
@@ -92,7 +100,7 @@ def _fork_command(request: Request, given: Descriptors, go: int) -> int:
         if os.read(go, 1) == START:
             os.execve(request.program, list(request.argv), request.environment)  # noqa: S606 (no shell, on purpose)
     except Refused as error:
-        os.write(given.control, f"refused {error}\n".encode())
+        os.write(given.control, _refusal(error))
     except OSError as error:
         os.write(given.control, b"exec %d\n" % (error.errno or 0))
     finally:
@@ -132,12 +140,14 @@ class _Watcher:
         self._running_before = running_on_machine()
 
     def run(self) -> None:
-        """Until nothing is left."""
+        """Until no process is left."""
         grace_s = {"lost": 0.0, "stop": self._request.grace_s, "crowded": 0.0, "ended": _STRAGGLER_GRACE_S}[
             self._wait()
         ]
         self._end_tree(grace_s)
-        remove_folder(self._request.temporary)
+
+    def say_gone(self) -> None:
+        """Tell that nothing of it is left."""
         self._say(b"gone\n")
 
     def _wait(self) -> str:

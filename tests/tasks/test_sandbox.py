@@ -11,7 +11,6 @@ from tasks.desktop import TOOL, policy
 from tasks.desktop.desk import Desk
 from tasks.sandbox import landlock, seccomp
 from tasks.sandbox.remove import remove_folder
-from tests.servers.waiting import until
 from tests.tasks.command_calls import needs_program, open_desk, run_argv
 from tests.tasks.fake_run import FakeRun
 from toolswarm.errors import InvalidArguments, OperationFailed
@@ -109,7 +108,8 @@ async def test_the_temporary_folder_is_the_commands_own_and_is_removed(desk: Des
     second = (await run_argv(desk, "sh", "-c", f'echo "$TMPDIR"; ls {first}')).stdout.strip()
 
     assert first != second
-    until(lambda: not os.path.exists(first) and not os.path.exists(second), "they are removed")
+    assert not os.path.exists(first)
+    assert not os.path.exists(second)
     assert (root / "kept").exists()
 
 
@@ -226,12 +226,19 @@ async def test_a_sandbox_that_the_machine_cannot_give_is_an_error_before_anythin
     assert not (root / "witness").exists()
 
 
-async def test_a_folder_of_the_settings_that_is_not_there_is_an_error_before_anything_runs(root: Path) -> None:
+@pytest.mark.parametrize("metadata", ["hidden", "refused"])
+@pytest.mark.parametrize("setting", ["sandbox_read", "sandbox_write"])
+async def test_a_folder_of_the_settings_that_is_not_there_is_an_error_before_anything_runs(
+    root: Path, setting: str, metadata: str
+) -> None:
+    desk = open_desk(root, sandbox_metadata=metadata, **{setting: ("/no/such/folder",)})
+
     with pytest.raises(OperationFailed) as caught:
-        await run_argv(open_desk(root, sandbox_read=("/no/such/folder",)), "touch", "witness")
+        await run_argv(desk, "touch", "witness")
 
     assert caught.value.failure_code == "sandbox_unavailable"
-    assert "/no/such/folder" in caught.value.message
+    assert "(/no/such/folder: No such file or directory)" in caught.value.message
+    assert caught.value.message.endswith(f"the operator can set desktop.{setting}")
     assert not (root / "witness").exists()
 
 
