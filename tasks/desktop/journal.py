@@ -6,6 +6,11 @@ made. The notes lie beside the workspaces, outside of every tenant's root, and h
 
 What it cannot tell is said, not guessed: when the note is missing and the machine was started anew since the call was
 made, or when a place is neither as before nor as after, because somebody else has changed it since.
+
+Notes are not waited for to be on the disk. A power cut may so take a note and leave its change, or leave the note
+empty: both are told as unknown, the first by the time at which this machine was started. Several machines that share
+one folder of workspaces cannot tell so of each other's power cuts, nor can one whose clock is wrong by more than it
+was down.
 """
 
 import os

@@ -116,6 +116,10 @@ def put_right(journal: Journal, tenant: str, root: Confined, *, waiting: Callabl
             continue  # its process is alive, or somebody else is putting it right
         except FileNotFoundError:
             continue  # somebody else has
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # It was on the disk before the first rename, so the disk has lost it: nothing can be undone by it, and the
+            # tenant must not wait for it for ever. The call itself is told by its note.
+            file.unlink(missing_ok=True)
         else:
             if _settle(changes, root, waiting or _not_waiting):
                 file.unlink(missing_ok=True)
